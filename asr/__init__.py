@@ -1,0 +1,53 @@
+"""Private, small, streaming speech recognition on your own device: audio in, text out.
+
+import asr
+recognizer = asr.Recognizer()
+print(recognizer.transcribe("talk.flac").text)
+"""
+
+from __future__ import annotations
+
+from asr.errors import (
+    AsrError,
+    AudioError,
+    AudioFileNotFoundError,
+    AudioFormatError,
+    AudioValueError,
+    BundleError,
+    BundleFileError,
+    BundleManifestError,
+    BundleNotFoundError,
+    BundleSchemaError,
+    ChunkSizeError,
+    MissingDependencyError,
+    OptionError,
+    StreamFinishedError,
+)
+from asr.recognizer import Recognizer
+from asr.stream import Stream
+from asr.types import Partial, Result, Word
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AsrError",
+    "AudioError",
+    "AudioFileNotFoundError",
+    "AudioFormatError",
+    "AudioValueError",
+    "BundleError",
+    "BundleFileError",
+    "BundleManifestError",
+    "BundleNotFoundError",
+    "BundleSchemaError",
+    "ChunkSizeError",
+    "MissingDependencyError",
+    "OptionError",
+    "Partial",
+    "Recognizer",
+    "Result",
+    "Stream",
+    "StreamFinishedError",
+    "Word",
+    "__version__",
+]

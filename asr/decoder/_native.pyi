@@ -1,0 +1,53 @@
+"""The compiled search; `asr.decoder.native` is its door."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy.typing as npt
+
+from asr.types import FloatArray
+from lm.scorer import Scorer
+
+_Arrays = Mapping[str, npt.NDArray[Any]]
+_Words = list[tuple[int, int, int, float, float]]
+
+class WordScorer:
+    """A scorer that the search can ask."""
+
+class NullScorer(WordScorer):
+    def __init__(self) -> None: ...
+
+class NgramScorer(WordScorer):
+    def __init__(self, arrays: _Arrays) -> None:
+        """Score with the arrays of `ngram.bin`, half-precision ones as uint16; they are used in place."""
+
+class PythonScorer(WordScorer):
+    def __init__(self, scorer: Scorer) -> None:
+        """Ask a scorer written in Python, under the interpreter lock."""
+
+class Trie:
+    def __init__(self, arrays: _Arrays) -> None:
+        """Walk the arrays of `lexicon.bin`, half-precision ones as uint16; they are used in place."""
+
+class Search:
+    def __init__(
+        self,
+        trie: Trie,
+        scorer: WordScorer,
+        beam_size: int,
+        beam_threshold: float,
+        token_threshold: float,
+        lm_weight: float,
+        word_score: float,
+        boundary_skip_log_prob: float,
+        blank_skip_log_prob: float,
+        stable_after_frames: int,
+    ) -> None: ...
+    def advance(self, frames: FloatArray) -> None:
+        """Take in contiguous frames (T, V) without NaN."""
+
+    def take_stable(self) -> _Words: ...
+    def best(self) -> _Words: ...
+    def trailing_silence(self) -> int: ...
+    def finish(self) -> _Words: ...
+    def history_size(self) -> int: ...

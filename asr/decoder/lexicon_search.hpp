@@ -1,0 +1,470 @@
+// CTC beam search through the lexicon; the C++ twin of lexicon_search.py, which explains it and must give equal results:
+// candidates are generated in the same order, and scores are added up in the same order, in double precision.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "history.hpp"
+#include "word_scorer.hpp"
+
+namespace sottovoce {
+
+constexpr uint8_t kBlank = 0, kBoundary = 1;
+
+struct Config {
+    size_t beam_size;
+    double beam_threshold, token_threshold, lm_weight, word_score, boundary_skip_log_prob, blank_skip_log_prob;
+    int64_t stable_after_frames;
+};
+
+// Arrays of lexicon.bin; layout in docs/architecture.md.
+struct Trie {
+    const uint8_t* node_label;
+    const uint32_t* node_first_child;
+    const uint32_t* node_first_entry;
+    const uint16_t* node_lookahead;
+    const uint32_t* entry_word;
+    const uint16_t* entry_log_prob;
+};
+
+class LexiconSearch {
+  public:
+    LexiconSearch(const Trie& trie, WordScorer& scorer, const Config& config)
+        : trie_(trie), scorer_(scorer), config_(config) {
+        restart();
+    }
+
+    // Takes in `frames` (count, width) row by row; there is no NaN among them.
+    void advance(const float* frames, size_t count, size_t width) {
+        relative_.resize(width);
+        for (size_t t = 0; t < count; ++t) {
+            const float* frame = frames + t * width;
+            for (size_t v = 0; v < width; ++v) relative_[v] = std::max(frame[v], kFloor);
+            const bool is_blank = relative_[kBlank] > config_.blank_skip_log_prob;
+            const double best = *std::max_element(relative_.begin(), relative_.end());
+            for (double& value : relative_) value -= best;
+            advance_frame(is_blank);
+        }
+    }
+
+    std::vector<PathWord> take_stable() {
+        int32_t node = beam_[0].history;
+        for (const Hypothesis& hypothesis : beam_) node = history_.common(node, hypothesis.history);
+        settle(node);
+        return std::exchange(stable_, {});
+    }
+
+    std::vector<PathWord> best() {
+        std::vector<PathWord> words = words_of(beam_[0]);
+        std::vector<WordEnd> ends;
+        append_ends(beam_[0].node, beam_[0].state, ends);
+        const auto end = std::max_element(ends.begin(), ends.end(), [](auto& a, auto& b) { return a.gain < b.gain; });
+        if (end != ends.end()) words.push_back(path_word(beam_[0], *end));
+        return words;
+    }
+
+    int64_t trailing_silence() const { return frame_ - beam_[0].end; }
+
+    std::vector<PathWord> finish() {
+        const std::vector<Complete> readings = complete();
+        std::vector<PathWord> words = words_of(beam_[0]);
+        const auto best = std::max_element(readings.begin(), readings.end(),
+                                           [](const Complete& a, const Complete& b) { return a.score < b.score; });
+        if (best != readings.end()) {
+            words = words_of(*best->hypothesis);
+            if (best->hypothesis->node != 0) words.push_back(path_word(*best->hypothesis, best->end));
+        }
+        restart();
+        return words;
+    }
+
+    size_t history_size() const { return history_.size(); }
+
+  private:
+    struct Hypothesis {
+        uint32_t node;
+        bool emitted;  // the last frame's label is the node's, so that emitting it again makes no new phoneme
+        int64_t state;
+        double score;  // without look-ahead
+        int32_t history;
+        uint64_t words;  // hash of all words of the utterance so far
+        int64_t start;  // first frame of the word in progress
+        int64_t end;    // frame after the last phoneme's last emission, of whichever word
+        double acoustic, acoustic_at_end;  // of the word in progress, up to now and up to `end`
+    };
+    struct Candidate {
+        int32_t parent, ended;  // indices into beam_ and into ends_ (-1: no word ended)
+        uint32_t node;
+        bool emitted;
+        int64_t state;
+        uint64_t words;
+        double score, total;  // without and with look-ahead, over all alignments
+        double best;          // score of the best alignment, which gives the times
+    };
+    struct WordEnd {
+        uint32_t word;
+        int64_t state;  // of the scorer, after the word
+        double language, gain;
+    };
+    // A way in which the utterance may end, and all others with the same words.
+    struct Complete {
+        const Hypothesis* hypothesis;  // of the best one
+        WordEnd end;                   // its last word, where that is still open
+        uint64_t words;
+        double score, best;  // of all together, and of the best one
+    };
+    struct EndRange {
+        int32_t first, last;
+    };
+    struct Ended {
+        int32_t parent, end;  // indices into beam_ and into ends_
+    };
+    struct NodeState {
+        uint32_t node;
+        int64_t state;
+        bool operator==(const NodeState& other) const { return node == other.node && state == other.state; }
+    };
+    struct NodeStateHash {
+        size_t operator()(const NodeState& key) const { return mix(mix(0, key.node), key.state); }
+    };
+    using EndRanges = std::unordered_map<NodeState, EndRange, NodeStateHash>;
+    static constexpr float kFloor = -1e4f;  // as FLOOR in inputs.py
+
+    void restart() {
+        stable_.clear();
+        history_ = History();
+        ends_.clear();
+        end_ranges_.clear();
+        beam_.assign(1, Hypothesis{0, false, scorer_.start(), 0.0, 0, 0, frame_, frame_, 0.0, 0.0});
+    }
+
+    void advance_frame(bool is_blank) {
+        candidates_.clear();
+        best_total_ = -std::numeric_limits<double>::infinity();
+        find_ends();
+        add_blanks();
+        if (!is_blank) {
+            find_allowed();
+            add_repeats();
+            add_children();
+            if (allowed_[kBoundary]) add_boundaries();
+            add_next_words();
+        }
+        choose();
+        follow();
+        ++frame_;
+        settle_old();
+    }
+
+    // Scores every word that may end at the hypotheses' nodes; scores are kept while a hypothesis needs them.
+    void find_ends() {
+        std::swap(ends_, old_ends_);
+        std::swap(end_ranges_, old_end_ranges_);
+        ends_.clear();
+        end_ranges_.clear();
+        ended_.clear();
+        for (size_t i = 0; i < beam_.size(); ++i) {
+            const uint32_t node = beam_[i].node;
+            if (trie_.node_first_entry[node] == trie_.node_first_entry[node + 1]) continue;
+            const NodeState key{node, beam_[i].state};
+            const auto [place, is_new] = end_ranges_.try_emplace(key);
+            if (is_new) place->second = known_or_new_ends(key);
+            for (int32_t end = place->second.first; end < place->second.last; ++end)
+                ended_.push_back({static_cast<int32_t>(i), end});
+        }
+    }
+
+    EndRange known_or_new_ends(const NodeState& key) {
+        const auto first = static_cast<int32_t>(ends_.size());
+        const auto old = old_end_ranges_.find(key);
+        if (old == old_end_ranges_.end())
+            append_ends(key.node, key.state, ends_);
+        else
+            ends_.insert(ends_.end(), old_ends_.begin() + old->second.first, old_ends_.begin() + old->second.last);
+        return {first, static_cast<int32_t>(ends_.size())};
+    }
+
+    void append_ends(uint32_t node, int64_t state, std::vector<WordEnd>& ends) {
+        for (uint32_t entry = trie_.node_first_entry[node]; entry < trie_.node_first_entry[node + 1]; ++entry) {
+            const uint32_t word = trie_.entry_word[entry];
+            const Step step = scorer_.step(state, word);
+            const double pronunciation = half_to_double(trie_.entry_log_prob[entry]);
+            const double gain = config_.lm_weight * (step.log_prob + pronunciation) + config_.word_score;
+            if (step.log_prob > -std::numeric_limits<double>::infinity())
+                ends.push_back({word, step.state, step.log_prob, gain});
+        }
+    }
+
+    // The different word sequences that the utterance may end with, in order of their first appearance.
+    std::vector<Complete> complete() {
+        std::vector<Complete> found;
+        std::unordered_map<uint64_t, size_t> place;
+        std::vector<WordEnd> ends;
+        for (const Hypothesis& hypothesis : beam_) {
+            const bool is_open = hypothesis.node != 0;
+            ends.clear();
+            if (is_open)
+                append_ends(hypothesis.node, hypothesis.state, ends);
+            else
+                ends.push_back({0, hypothesis.state, 0.0, 0.0});
+            for (const WordEnd& end : ends) {
+                const double skip = is_open ? config_.boundary_skip_log_prob : 0.0;
+                const double final = config_.lm_weight * scorer_.finish(end.state);
+                const double score = hypothesis.score + end.gain + skip + final;
+                if (!(score > -std::numeric_limits<double>::infinity())) continue;
+                const uint64_t words = is_open ? mix(hypothesis.words, end.word + uint64_t{1}) : hypothesis.words;
+                const auto [at, is_new] = place.try_emplace(words, found.size());
+                if (is_new) {
+                    found.push_back({&hypothesis, end, words, score, score});
+                    continue;
+                }
+                Complete& same = found[at->second];
+                same.score = add_log(same.score, score);
+                if (score > same.best) {
+                    same.hypothesis = &hypothesis;
+                    same.end = end;
+                    same.best = score;
+                }
+            }
+        }
+        return found;
+    }
+
+    void find_allowed() {
+        allowed_.resize(relative_.size());
+        for (size_t v = 0; v < relative_.size(); ++v) allowed_[v] = relative_[v] >= -config_.token_threshold;
+        root_children_.clear();
+        for (uint32_t child = 1; child < trie_.node_first_child[1]; ++child)
+            if (allowed_[trie_.node_label[child]]) root_children_.push_back(child);
+    }
+
+    void add_blanks() {
+        for (size_t i = 0; i < beam_.size(); ++i)
+            add(i, -1, beam_[i].node, false, beam_[i].state, beam_[i].score + relative_[kBlank]);
+    }
+
+    void add_repeats() {
+        for (size_t i = 0; i < beam_.size(); ++i) {
+            const uint8_t label = trie_.node_label[beam_[i].node];
+            if (beam_[i].emitted && allowed_[label])
+                add(i, -1, beam_[i].node, true, beam_[i].state, beam_[i].score + relative_[label]);
+        }
+    }
+
+    // The next phoneme of the same word, or the first one of a word at the root.
+    void add_children() {
+        for (size_t i = 0; i < beam_.size(); ++i) {
+            if (beam_[i].node == 0) {
+                for (const uint32_t child : root_children_) add_phoneme(i, -1, child, beam_[i].state, beam_[i].score);
+                continue;
+            }
+            const uint32_t last = trie_.node_first_child[beam_[i].node + 1];
+            for (uint32_t child = trie_.node_first_child[beam_[i].node]; child < last; ++child)
+                if (allowed_[trie_.node_label[child]]) add_phoneme(i, -1, child, beam_[i].state, beam_[i].score);
+        }
+    }
+
+    void add_boundaries() {
+        for (size_t i = 0; i < beam_.size(); ++i)
+            if (beam_[i].node == 0) add(i, -1, 0, false, beam_[i].state, beam_[i].score + relative_[kBoundary]);
+        for (const Ended& ended : ended_) {
+            const WordEnd& end = ends_[ended.end];
+            const double score = beam_[ended.parent].score + end.gain + relative_[kBoundary];
+            add(ended.parent, ended.end, 0, false, end.state, score);
+        }
+    }
+
+    // The first phoneme of the next word, without a boundary.
+    void add_next_words() {
+        for (const Ended& ended : ended_) {
+            const WordEnd& end = ends_[ended.end];
+            const double score = beam_[ended.parent].score + end.gain + config_.boundary_skip_log_prob;
+            for (const uint32_t child : root_children_) add_phoneme(ended.parent, ended.end, child, end.state, score);
+        }
+    }
+
+    void add_phoneme(size_t parent, int32_t ended, uint32_t child, int64_t state, double score) {
+        const uint8_t label = trie_.node_label[child];
+        const bool is_repeat = beam_[parent].emitted && label == trie_.node_label[beam_[parent].node];
+        if (!is_repeat) add(parent, ended, child, true, state, score + relative_[label]);
+    }
+
+    // Notes a candidate, unless the best one so far rules it out.
+    void add(size_t parent, int32_t ended, uint32_t node, bool emitted, int64_t state, double score) {
+        const double total = score + config_.lm_weight * half_to_double(trie_.node_lookahead[node]);
+        if (!(total >= best_total_ - config_.beam_threshold)) return;
+        best_total_ = std::max(best_total_, total);
+        const uint64_t before = beam_[parent].words;
+        const uint64_t words = ended < 0 ? before : mix(before, ends_[ended].word + uint64_t{1});
+        candidates_.push_back({static_cast<int32_t>(parent), ended, node, emitted, state, words, score, total, score});
+    }
+
+    // Leaves the candidates that survive, best first.
+    void choose() {
+        const double cutoff = best_total_ - config_.beam_threshold;
+        const auto is_out = [cutoff](const Candidate& candidate) { return !(candidate.total >= cutoff); };
+        candidates_.erase(std::remove_if(candidates_.begin(), candidates_.end(), is_out), candidates_.end());
+        add_up();
+        std::sort(candidates_.begin(), candidates_.end(), [](const Candidate& a, const Candidate& b) {
+            if (a.total != b.total) return a.total > b.total;
+            if (a.node != b.node) return a.node < b.node;
+            if (a.emitted != b.emitted) return b.emitted;
+            return a.state != b.state ? a.state < b.state : a.words < b.words;
+        });
+        keep_first();
+    }
+
+    // Candidates of the same words that may go on alike become one, their probabilities added up.
+    void add_up() {
+        clear_slots(candidates_.size());
+        size_t size = 0;
+        for (const Candidate& candidate : candidates_) {
+            const size_t slot = find_slot(candidate, mix(key(candidate), candidate.words), true);
+            if (slots_[slot] < 0) {
+                slots_[slot] = static_cast<int32_t>(size);
+                candidates_[size++] = candidate;
+                continue;
+            }
+            Candidate& sum = candidates_[slots_[slot]];
+            const double score = add_log(sum.score, candidate.score);
+            if (candidate.best > sum.best) {
+                sum.parent = candidate.parent;
+                sum.ended = candidate.ended;
+                sum.best = candidate.best;
+            }
+            sum.score = score;
+        }
+        candidates_.erase(candidates_.begin() + static_cast<std::ptrdiff_t>(size), candidates_.end());
+        for (Candidate& sum : candidates_)
+            sum.total = sum.score + config_.lm_weight * half_to_double(trie_.node_lookahead[sum.node]);
+    }
+
+    // Of sorted candidates that go on alike after different words only the best stays; and no more than the beam holds.
+    void keep_first() {
+        clear_slots(candidates_.size());
+        size_t size = 0;
+        for (size_t i = 0; i < candidates_.size() && size < config_.beam_size; ++i) {
+            const Candidate candidate = candidates_[i];
+            const size_t slot = find_slot(candidate, key(candidate), false);
+            if (slots_[slot] >= 0) continue;
+            slots_[slot] = static_cast<int32_t>(size);
+            candidates_[size++] = candidate;
+        }
+        candidates_.erase(candidates_.begin() + static_cast<std::ptrdiff_t>(size), candidates_.end());
+    }
+
+    static uint64_t key(const Candidate& candidate) {
+        return mix(mix(0, 2 * uint64_t{candidate.node} + candidate.emitted), candidate.state);
+    }
+
+    void clear_slots(size_t n_candidates) {
+        size_t size = 1024;
+        while (size < 2 * n_candidates) size *= 2;
+        slots_.assign(size, -1);
+    }
+
+    // Where the equal candidate is, or may be put.
+    size_t find_slot(const Candidate& wanted, uint64_t hash, bool same_words) const {
+        const size_t mask = slots_.size() - 1;
+        for (size_t slot = hash & mask;; slot = (slot + 1) & mask) {
+            if (slots_[slot] < 0) return slot;
+            const Candidate& found = candidates_[slots_[slot]];
+            if (found.node == wanted.node && found.emitted == wanted.emitted && found.state == wanted.state &&
+                (!same_words || found.words == wanted.words))
+                return slot;
+        }
+    }
+
+    // log(exp(a) + exp(b))
+    static double add_log(double a, double b) {
+        if (a == b) return a + std::log(2.0);
+        return a > b ? a + std::log1p(std::exp(b - a)) : b + std::log1p(std::exp(a - b));
+    }
+
+    // The hypotheses that the candidates stand for become the beam.
+    void follow() {
+        old_beam_.swap(beam_);
+        beam_.clear();
+        for (const Candidate& candidate : candidates_) {
+            const Hypothesis& parent = old_beam_[candidate.parent];
+            Hypothesis next = parent;
+            next.node = candidate.node;
+            next.emitted = candidate.emitted;
+            next.state = candidate.state;
+            next.score = candidate.score;
+            next.words = candidate.words;
+            const bool has_ended = candidate.ended >= 0;
+            if (has_ended) next.history = history_.extend(parent.history, path_word(parent, ends_[candidate.ended]));
+            if (next.emitted) {
+                if (parent.node == 0 || has_ended) {
+                    next.start = frame_;
+                    next.acoustic = 0.0;
+                }
+                next.acoustic += relative_[trie_.node_label[next.node]];
+                next.acoustic_at_end = next.acoustic;
+                next.end = frame_ + 1;
+            } else {
+                next.acoustic += relative_[kBlank];
+            }
+            beam_.push_back(next);
+        }
+    }
+
+    PathWord path_word(const Hypothesis& hypothesis, const WordEnd& end) const {
+        return {end.word, hypothesis.start, hypothesis.end, hypothesis.acoustic_at_end, end.language};
+    }
+
+    std::vector<PathWord> words_of(const Hypothesis& hypothesis) const {
+        std::vector<PathWord> words = stable_;
+        history_.append_path(hypothesis.history, words);
+        return words;
+    }
+
+    // Gives up hypotheses that disagree with the best one about words of long ago; keeps the history small.
+    void settle_old() {
+        const int32_t node = history_.last_ended_before(beam_[0].history, frame_ - config_.stable_after_frames);
+        if (node) {
+            const auto disagrees = [&](const Hypothesis& h) { return history_.common(h.history, node) != node; };
+            beam_.erase(std::remove_if(beam_.begin(), beam_.end(), disagrees), beam_.end());
+            settle(node);
+        } else if (history_.is_full()) {
+            settle(0);
+        }
+    }
+
+    // Moves the words up to `node`, an ancestor of every hypothesis, to the stable ones.
+    void settle(int32_t node) {
+        history_.append_path(node, stable_);
+        std::vector<int32_t*> leaves;
+        for (Hypothesis& hypothesis : beam_) leaves.push_back(&hypothesis.history);
+        history_.compact(node, leaves);
+    }
+
+    const Trie trie_;
+    WordScorer& scorer_;
+    const Config config_;
+    int64_t frame_ = 0;
+    std::vector<PathWord> stable_;
+    History history_;
+    std::vector<Hypothesis> beam_, old_beam_;
+    std::vector<WordEnd> ends_, old_ends_;
+    EndRanges end_ranges_, old_end_ranges_;
+
+    // Of the frame in progress; members so that their memory is used again.
+    std::vector<double> relative_;
+    std::vector<uint8_t> allowed_;
+    std::vector<uint32_t> root_children_;
+    std::vector<Ended> ended_;
+    std::vector<Candidate> candidates_;
+    std::vector<int32_t> slots_;  // hash table of indices into candidates_, a power of two long
+    double best_total_ = 0.0;
+};
+
+}  // namespace sottovoce

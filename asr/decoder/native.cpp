@@ -1,0 +1,140 @@
+// The Python module asr.decoder._native: lexicon_search.hpp over arrays and scorers that Python hands in.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/pair.h>
+
+#include <optional>
+#include <utility>
+
+#include "lexicon_search.hpp"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace sottovoce {
+namespace {
+
+using Frames = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+
+// Arrays by name, kept alive for what points into them.
+class Arrays {
+  public:
+    explicit Arrays(nb::dict arrays) : arrays_(std::move(arrays)) {}
+
+    // Raises where an array is missing, or is not contiguous and of type T: a converted copy would not live on.
+    template <typename T>
+    nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu> get(const char* name) const {
+        return nb::cast<nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu>>(arrays_[name], false);
+    }
+    template <typename T>
+    const T* data(const char* name) const {
+        return get<T>(name).data();
+    }
+
+  private:
+    nb::dict arrays_;
+};
+
+class BoundTrie : private Arrays {
+  public:
+    explicit BoundTrie(nb::dict arrays)
+        : Arrays(std::move(arrays)),
+          trie{data<uint8_t>("node_label"), data<uint32_t>("node_first_child"), data<uint32_t>("node_first_entry"),
+               data<uint16_t>("node_lookahead"), data<uint32_t>("entry_word"), data<uint16_t>("entry_log_prob")} {}
+
+    const Trie trie;
+};
+
+class BoundNgram final : private Arrays, public NgramScorer {
+  public:
+    explicit BoundNgram(nb::dict arrays) : Arrays(std::move(arrays)), NgramScorer(ngram()) {}
+
+  private:
+    Ngram ngram() const {
+        return {get<uint16_t>("unigram_log_prob").size(),
+                get<uint32_t>("bigram_first").size() - 1,
+                data<uint16_t>("unigram_log_prob"),
+                data<uint16_t>("unigram_backoff"),
+                data<uint32_t>("bigram_first"),
+                data<uint16_t>("bigram_word"),
+                data<uint8_t>("bigram_log_prob"),
+                data<uint8_t>("bigram_backoff"),
+                data<float>("bigram_log_prob_table"),
+                data<float>("bigram_backoff_table"),
+                data<uint32_t>("trigram_first"),
+                data<uint16_t>("trigram_word"),
+                data<uint8_t>("trigram_log_prob"),
+                data<float>("trigram_log_prob_table")};
+    }
+};
+
+// A scorer written in Python; every call needs the interpreter lock.
+class PythonScorer final : public WordScorer {
+  public:
+    explicit PythonScorer(nb::object scorer) : scorer_(std::move(scorer)) {}
+    int64_t start() override { return nb::cast<int64_t>(scorer_.attr("start")()); }
+    Step step(int64_t state, uint32_t word) override {
+        const auto [next, log_prob] = nb::cast<std::pair<int64_t, double>>(scorer_.attr("step")(state, word));
+        return {next, log_prob};
+    }
+    double finish(int64_t state) override { return nb::cast<double>(scorer_.attr("finish")(state)); }
+
+  private:
+    nb::object scorer_;
+};
+
+nb::list to_python(const std::vector<PathWord>& words) {
+    nb::list result;
+    for (const PathWord& word : words)
+        result.append(nb::make_tuple(word.word, word.start_frame, word.end_frame, word.acoustic, word.language));
+    return result;
+}
+
+class BoundSearch {
+  public:
+    BoundSearch(const BoundTrie& trie, WordScorer& scorer, size_t beam_size, double beam_threshold,
+                double token_threshold, double lm_weight, double word_score, double boundary_skip_log_prob,
+                double blank_skip_log_prob, int64_t stable_after_frames)
+        : needs_python_(dynamic_cast<PythonScorer*>(&scorer) != nullptr),
+          search_(trie.trie, scorer,
+                  Config{beam_size, beam_threshold, token_threshold, lm_weight, word_score, boundary_skip_log_prob,
+                         blank_skip_log_prob, stable_after_frames}) {}
+
+    void advance(const Frames& frames) {
+        std::optional<nb::gil_scoped_release> release;
+        if (!needs_python_) release.emplace();
+        search_.advance(frames.data(), frames.shape(0), frames.shape(1));
+    }
+    nb::list take_stable() { return to_python(search_.take_stable()); }
+    nb::list best() { return to_python(search_.best()); }
+    nb::list finish() { return to_python(search_.finish()); }
+    int64_t trailing_silence() const { return search_.trailing_silence(); }
+    size_t history_size() const { return search_.history_size(); }
+
+  private:
+    bool needs_python_;
+    LexiconSearch search_;
+};
+
+}  // namespace
+
+NB_MODULE(_native, module) {
+    nb::class_<WordScorer>(module, "WordScorer");
+    nb::class_<NullScorer, WordScorer>(module, "NullScorer").def(nb::init<>());
+    nb::class_<PythonScorer, WordScorer>(module, "PythonScorer").def(nb::init<nb::object>(), "scorer"_a);
+    nb::class_<BoundNgram, WordScorer>(module, "NgramScorer").def(nb::init<nb::dict>(), "arrays"_a);
+    nb::class_<BoundTrie>(module, "Trie").def(nb::init<nb::dict>(), "arrays"_a);
+    nb::class_<BoundSearch>(module, "Search")
+        .def(nb::init<const BoundTrie&, WordScorer&, size_t, double, double, double, double, double, double, int64_t>(),
+             nb::keep_alive<1, 2>(), nb::keep_alive<1, 3>(), "trie"_a, "scorer"_a, "beam_size"_a, "beam_threshold"_a,
+             "token_threshold"_a, "lm_weight"_a, "word_score"_a, "boundary_skip_log_prob"_a, "blank_skip_log_prob"_a,
+             "stable_after_frames"_a)
+        .def("advance", &BoundSearch::advance, "frames"_a)
+        .def("take_stable", &BoundSearch::take_stable)
+        .def("best", &BoundSearch::best)
+        .def("trailing_silence", &BoundSearch::trailing_silence)
+        .def("finish", &BoundSearch::finish)
+        .def("history_size", &BoundSearch::history_size);
+}
+
+}  // namespace sottovoce

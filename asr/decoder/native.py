@@ -1,0 +1,86 @@
+"""The native search: the C++ twin of `LexiconSearch`, with equal results."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from asr.config import DecodingConfig
+from asr.decoder.history import PathWord
+from asr.decoder.inputs import check_log_probs
+from asr.types import FloatArray
+from lm.lexicon import Lexicon
+from lm.ngram import NgramScorer
+from lm.scorer import NullScorer, Scorer
+
+try:
+    from asr.decoder import _native
+except ImportError:
+    _native = None  # type: ignore[assignment]
+
+_TRIE_ARRAYS = (
+    "node_label", "node_first_child", "node_first_entry", "node_lookahead", "entry_word", "entry_log_prob",
+)  # fmt: skip
+
+
+def available() -> bool:
+    """Whether the C++ extension was built."""
+    return _native is not None
+
+
+class NativeSearch:
+    """The search over one stream; see `asr.decoder.search.Search`.
+
+    Without a scorer written in Python, `advance` runs outside the interpreter lock.
+    """
+
+    def __init__(self, lexicon: Lexicon, scorer: Scorer, config: DecodingConfig) -> None:
+        trie = _native.Trie({name: _bits(getattr(lexicon, name)) for name in _TRIE_ARRAYS})
+        self._search = _native.Search(trie, _native_scorer(scorer), **config.to_dict())
+
+    def advance(self, log_probs: FloatArray) -> None:
+        """Take in frames.
+
+        Args:
+            log_probs: (T, V) natural log-probabilities; any T.
+
+        Raises:
+            ValueError: wrong shape, NaN or plus infinity.
+        """
+        self._search.advance(check_log_probs(log_probs))
+
+    def take_stable(self) -> list[PathWord]:
+        """Words on which all hypotheses agree; each is returned once."""
+        return [PathWord(*word) for word in self._search.take_stable()]
+
+    def best(self) -> list[PathWord]:
+        """The best hypothesis after the words that were taken; an unfinished word only where it could end now."""
+        return [PathWord(*word) for word in self._search.best()]
+
+    def trailing_silence(self) -> int:
+        """Frames since the best hypothesis' last phoneme, or since the utterance's start if it has none."""
+        return int(self._search.trailing_silence())
+
+    def finish(self) -> list[PathWord]:
+        """End the utterance and return the words that were not taken yet; then start anew, the frame count going on."""
+        return [PathWord(*word) for word in self._search.finish()]
+
+    def history_size(self) -> int:
+        """Words held for the hypotheses: what memory grows with."""
+        return int(self._search.history_size())
+
+
+def _native_scorer(scorer: Scorer) -> _native.WordScorer:
+    """The scorer in C++ where there is one; a subclass may have overridden methods, so it is asked in Python."""
+    if type(scorer) is NullScorer:
+        return _native.NullScorer()
+    if type(scorer) is NgramScorer:
+        return _native.NgramScorer({name: _bits(array) for name, array in scorer._model.file.arrays.items()})
+    return _native.PythonScorer(scorer)
+
+
+def _bits(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Half-precision numbers as their bits, for want of such a type in C++; other arrays as they are."""
+    return array.view(np.uint16) if array.dtype == np.float16 else array

@@ -1,0 +1,170 @@
+"""The engine: one opened bundle, shared by any number of streams and threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy.typing as npt
+
+from asr.audio import open_audio
+from asr.bundle import FEATURES, SAMPLE_RATE_HZ, Bundle
+from asr.decoder import create_search
+from asr.errors import BundleFileError, ChunkSizeError, OptionError
+from asr.stream import Stream, StreamSettings
+from asr.types import Result, Seconds
+from lm.arrayfile import ArrayFileError
+from lm.lexicon import Lexicon
+from lm.ngram import NgramModel, NgramScorer
+from lm.vocabulary import SPECIAL_WORDS
+
+DOMAINS = ("assistant", "dictation")
+Audio = str | Path | bytes | BinaryIO | tuple[npt.NDArray[Any], int]
+Progress = Callable[[Seconds, Seconds | None], None]
+
+
+class Recognizer:
+    """Speech recogniser over one model bundle.
+
+    Opening it reads the bundle once; after that nothing in it changes, so it may be used from several threads at the
+    same time. Each `Stream` belongs to one thread.
+    """
+
+    def __init__(self, bundle: str | Path | None = None, *, chunk_ms: int | None = None, n_threads: int = 1) -> None:
+        """Open a bundle.
+
+        Args:
+            bundle: folder of the bundle; None is the English one that comes with the package.
+            chunk_ms: how much audio is encoded at once, one of the bundle's chunk sizes; smaller ones answer sooner,
+                larger ones are more accurate. None is the bundle's default.
+            n_threads: threads of the encoder.
+
+        Raises:
+            BundleError: the bundle is missing or damaged; the subclass and the message say how.
+            ChunkSizeError: the bundle does not offer `chunk_ms`.
+            OptionError: `n_threads` is not a positive whole number.
+        """
+        from asr.onnx_encoder import OnnxEncoder  # onnxruntime is slow to import, and `import asr` must not be
+
+        if type(n_threads) is not int or n_threads < 1:
+            raise OptionError(f"n_threads: expected a whole number from 1 on, found {n_threads!r}")
+        self.bundle = Bundle.open(bundle)
+        self._chunk_ms = self._checked_chunk_ms(self.bundle.manifest.encoder.default_chunk_ms, chunk_ms)
+        self._encoder = OnnxEncoder(self.bundle.file("encoder.onnx"), n_threads)
+        self._check_encoder()
+        self._lexicon, ngram = _open_language(self.bundle)
+        self._scorer = NgramScorer(ngram)
+
+    @property
+    def n_words(self) -> int:
+        """Number of words that the bundle can recognise."""
+        return len(self._lexicon) - len(SPECIAL_WORDS)
+
+    def transcribe(
+        self,
+        audio: Audio,
+        *,
+        domain: str | None = None,
+        grammar: object = None,
+        phrases: Sequence[str] | None = None,
+        chunk_ms: int | None = None,
+        on_progress: Progress | None = None,
+    ) -> Result:
+        """Recognise a whole recording, block by block, so that memory does not grow with its length.
+
+        Args:
+            audio: path of an audio file, (samples, sample_rate), an open binary file, or the bytes of an audio file.
+            domain: see `create_stream`.
+            grammar: see `create_stream`.
+            phrases: see `create_stream`.
+            chunk_ms: see `create_stream`.
+            on_progress: called after every block with the seconds done and the seconds in all, None where the
+                recording does not say.
+
+        Raises:
+            AudioError: the audio cannot be used; the subclass and the message say why.
+            OptionError, ChunkSizeError: as `create_stream`.
+        """
+        stream = self.create_stream(domain=domain, grammar=grammar, phrases=phrases, chunk_ms=chunk_ms)
+        source = open_audio(audio)
+        n_done = 0
+        for block in source.blocks():
+            stream.accept(block, SAMPLE_RATE_HZ)
+            n_done += len(block)
+            if on_progress is not None:
+                on_progress(n_done / SAMPLE_RATE_HZ, source.duration_s)
+        return stream.finish()
+
+    def create_stream(
+        self,
+        *,
+        domain: str | None = None,
+        grammar: object = None,
+        phrases: Sequence[str] | None = None,
+        chunk_ms: int | None = None,
+    ) -> Stream:
+        """Start a stream.
+
+        Args:
+            domain: "assistant", "dictation" or None. This version has one n-gram for all, so the choice makes no
+                difference yet.
+            grammar: must be None; this version has no grammars.
+            phrases: must be None; this version has no phrases.
+            chunk_ms: overrides the recogniser's chunk size for this stream.
+
+        Raises:
+            OptionError: an unknown domain, or a grammar or phrases.
+            ChunkSizeError: the bundle does not offer `chunk_ms`.
+        """
+        _check_options(domain, grammar, phrases)
+        manifest = self.bundle.manifest
+        settings = StreamSettings(
+            chunk_frames=self._checked_chunk_ms(self._chunk_ms, chunk_ms) // int(FEATURES["frame_shift_ms"]),
+            frame_ms=manifest.encoder.frame_ms,
+            endpoint=manifest.endpoint,
+            confidence=manifest.confidence,
+        )
+        search = create_search(self._lexicon, self._scorer, manifest.decoding)
+        return Stream(self._encoder, search, self._lexicon.word, settings)
+
+    def _checked_chunk_ms(self, default: int, asked: int | None) -> int:
+        offered = self.bundle.manifest.encoder.chunk_ms
+        if asked is not None and asked not in offered:
+            raise ChunkSizeError(f"chunk_ms: the bundle offers {', '.join(map(str, offered))}, found {asked!r}")
+        return default if asked is None else asked
+
+    def _check_encoder(self) -> None:
+        expected, path = self.bundle.manifest.encoder, self.bundle.file("encoder.onnx")
+        if (found := self._encoder.state_spec) != expected.state:
+            raise BundleFileError(f"{path}: expected the manifest's states {expected.state}, found {found}")
+        if (left := self._encoder.metadata["left_context_len"]) != expected.left_context_frames:
+            raise BundleFileError(
+                f"{path}: expected the manifest's left context of {expected.left_context_frames} frames, found {left}"
+            )
+        if (ahead := self._encoder.look_ahead_frames * int(FEATURES["frame_shift_ms"])) != expected.look_ahead_ms:
+            raise BundleFileError(
+                f"{path}: expected the manifest's look-ahead of {expected.look_ahead_ms} ms, found {ahead}"
+            )
+
+
+def _open_language(bundle: Bundle) -> tuple[Lexicon, NgramModel]:
+    try:
+        lexicon = Lexicon.open(bundle.file("lexicon.bin"))
+        ngram = NgramModel.open(bundle.file("ngram.bin"))
+    except ArrayFileError as error:
+        raise BundleFileError(str(error)) from None
+    if ngram.words_sha256 != lexicon.words_sha256:
+        raise BundleFileError(
+            f"{bundle.file('ngram.bin')}: expected the word list of lexicon.bin ({lexicon.words_sha256}), "
+            f"found another one ({ngram.words_sha256})"
+        )
+    return lexicon, ngram
+
+
+def _check_options(domain: str | None, grammar: object, phrases: Sequence[str] | None) -> None:
+    if domain is not None and domain not in DOMAINS:
+        raise OptionError(f"domain: expected one of {', '.join(DOMAINS)}, found {domain!r}")
+    for name, value in (("grammar", grammar), ("phrases", phrases)):
+        if value is not None:
+            raise OptionError(f"{name}: this version has none yet; leave it out")

@@ -1,0 +1,1 @@
+"""Training of the acoustic model: manifest -> cached features -> batches -> trainer -> checkpoints."""

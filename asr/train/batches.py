@@ -1,0 +1,136 @@
+"""Which clips go into which step, and the tensors of a step. Everything is a function of (seed, step): resuming needs no state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from asr.features import SILENCE_LOG_MEL
+from asr.train.augment import FloatArray, augment
+from asr.train.recipe import Recipe
+from asr.train.store import FeatureStore
+
+FRAMES_PER_S = 100
+Targets = Mapping[str, Sequence[int]]
+"""Phoneme ids by audio path; clips without an entry serve distillation only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Tensors of one step; `B` clips, padded with silence."""
+
+    features: Tensor
+    """(B, T, 80) float32."""
+    lens: Tensor
+    """(B,) int64, encoder frames."""
+    targets: Tensor
+    """Phoneme ids of all clips, one after another."""
+    target_lens: Tensor
+    """(B,) int64; 0 where the clip has no transcript."""
+    teacher: Tensor | None
+    """(B, T/2, V) log-probs."""
+    taught: Tensor
+    """(B,) bool: the clip has teacher rows."""
+    chunk: int | None
+
+
+class BatchPlan:
+    """Cuts epochs into steps of similar lengths."""
+
+    def __init__(self, store: FeatureStore, targets: Targets, recipe: Recipe, noises: list[FloatArray]) -> None:
+        self._store, self._targets, self._recipe, self._noises = store, targets, recipe, noises
+        self._members = np.array(_members(store, targets, recipe), np.int64)
+        if not len(self._members):
+            raise ValueError("no clip is usable: none has a transcript or a teacher, or all are longer than max_clip_s")
+        self._lengths = np.array([_longest(store, int(i)) for i in self._members])
+        self._visits = np.array([recipe.repeats.get(store.clips[i].clip.corpus, 1.0) for i in self._members])
+        self._epoch: tuple[int, list[list[int]]] = (-1, [])
+        self.steps_per_epoch = len(self._steps(0))
+
+    def _steps(self, epoch: int) -> list[list[int]]:
+        if self._epoch[0] != epoch:
+            rng = np.random.default_rng([self._recipe.seed, 1, epoch])
+            visits = np.floor(self._visits + rng.random(len(self._visits))).astype(np.int64)
+            members, lengths = np.repeat(self._members, visits), np.repeat(self._lengths, visits)
+            order = np.argsort(lengths * rng.uniform(0.9, 1.1, len(lengths)), kind="stable")
+            steps = _fill(members[order], lengths[order], self._recipe.batch_s * FRAMES_PER_S)
+            self._epoch = (epoch, [steps[i] for i in rng.permutation(len(steps))])
+        return self._epoch[1]
+
+    def batch(self, step: int) -> Batch:
+        """The tensors of step `step`, counted from the start of training."""
+        epoch, index = 0, step
+        while index >= len(self._steps(epoch)):  # epochs differ by a step or two
+            index -= len(self._steps(epoch))
+            epoch += 1
+        rng = np.random.default_rng([self._recipe.seed, 2, step])
+        return self._collate(self._steps(epoch)[index], rng)
+
+    def _collate(self, clips: list[int], rng: np.random.Generator) -> Batch:
+        recipe = self._recipe
+        chunk = int(rng.choice(recipe.chunks, p=np.array(recipe.chunk_weights) / sum(recipe.chunk_weights)))
+        rows, teachers, targets = [], [], []
+        for clip in clips:
+            view = self._view(clip, rng)
+            rows.append(augment(self._store.frames(clip, view).astype(np.float32), self._noises, recipe.augment, rng))
+            teachers.append(self._store.posteriors(clip, view))
+            targets.append(self._targets.get(self._store.clips[clip].clip.audio, ()))
+        multiple = 2 * (chunk or 16)
+        n_frames = -(-max(len(row) for row in rows) // multiple) * multiple
+        features = np.full((len(rows), n_frames, rows[0].shape[1]), SILENCE_LOG_MEL, np.float32)
+        for row, padded in zip(rows, features, strict=True):
+            padded[: len(row)] = row
+        return Batch(
+            features=torch.from_numpy(features),
+            lens=torch.tensor([len(row) // 2 for row in rows]),
+            targets=torch.tensor([label for target in targets for label in target], dtype=torch.int64),
+            target_lens=torch.tensor([len(target) for target in targets]),
+            teacher=_stack(teachers, n_frames // 2),
+            taught=torch.tensor([teacher is not None for teacher in teachers]),
+            chunk=chunk or None,
+        )
+
+    def _view(self, clip: int, rng: np.random.Generator) -> str:
+        stored = self._store.clips[clip]
+        has_text = stored.clip.audio in self._targets and self._recipe.ctc_weight > 0
+        usable = [v for v in self._recipe.views if v in stored.views and (has_text or v in self._store.teacher)]
+        return usable[rng.integers(len(usable))]
+
+
+def _longest(store: FeatureStore, clip: int) -> int:
+    return max(n for _, n in store.clips[clip].views.values())
+
+
+def _members(store: FeatureStore, targets: Targets, recipe: Recipe) -> list[int]:
+    out = []
+    for index, stored in enumerate(store.clips):
+        views = [view for view in recipe.views if view in stored.views]
+        taught = recipe.distill_weight > 0 and any(view in store.teacher for view in views)
+        heard = recipe.ctc_weight > 0 and bool(targets.get(stored.clip.audio)) and bool(views)
+        if stored.clip.split == "train" and stored.clip.seconds <= recipe.max_clip_s and (taught or heard):
+            out.append(index)
+    return out
+
+
+def _fill(members: np.ndarray, lengths: np.ndarray, frames: float) -> list[list[int]]:
+    steps: list[list[int]] = [[]]
+    for member, length in zip(members.tolist(), lengths.tolist(), strict=True):
+        if steps[-1] and (len(steps[-1]) + 1) * length > frames:
+            steps.append([])
+        steps[-1].append(member)
+    return steps
+
+
+def _stack(teachers: Sequence[np.ndarray | None], n_frames: int) -> Tensor | None:
+    present = [teacher for teacher in teachers if teacher is not None]
+    if not present:
+        return None
+    out = np.zeros((len(teachers), n_frames, present[0].shape[1]), np.float32)
+    for row, teacher in zip(out, teachers, strict=True):
+        if teacher is not None:
+            row[: len(teacher)] = teacher
+    return torch.from_numpy(out)

@@ -1,0 +1,218 @@
+"""`asr-train`: prepare features, align transcripts, run a recipe, evaluate a checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+EXAMPLES = """examples:
+  asr-train prepare --manifest speech/manifest.jsonl --audio-dir speech --out store --views clean room --teacher
+  asr-train align --store store --lexicon lexicon.bin --out targets.json
+  asr-train run --recipe recipes/acoustic-finetune.toml --store store --targets targets.json --init seed --run runs/first
+  asr-train evaluate --checkpoint runs/first/final --bundle asr/data/english --store store --corpus mini_librispeech
+
+A manifest has one JSON object a line: audio, text (or null), seconds, corpus, split. LibriSpeech, Common Voice and any other
+corpus become one with a few lines of code.
+"""
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Arguments of the command."""
+    parser = argparse.ArgumentParser(
+        "asr-train", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    _add_seed(commands.add_parser("seed", help="make the starting checkpoint from the hama package's network"))
+    _add_prepare(commands.add_parser("prepare", help="cache features (and a teacher's posteriors) of a manifest"))
+    _add_align(commands.add_parser("align", help="choose pronunciations by forced alignment; write CTC targets"))
+    _add_run(commands.add_parser("run", help="train; goes on from the last checkpoint of the run"))
+    _add_evaluate(commands.add_parser("evaluate", help="word error rate of a checkpoint, streamed, before export"))
+    return parser.parse_args(argv)
+
+
+def _add_seed(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--manifest", type=Path, required=True)
+    parser.add_argument("--audio-dir", type=Path, required=True)
+    parser.add_argument("--clips", type=int, default=500, help="clips that the feature map is fitted on")
+    parser.add_argument("--out", type=Path, required=True)
+
+
+def _add_prepare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--manifest", type=Path, required=True)
+    parser.add_argument("--audio-dir", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--views", nargs="+", default=["clean"], choices=["clean", "room", "slow", "fast"])
+    parser.add_argument("--teacher", action="store_true", help="cache the seed network's posteriors (needs hama)")
+    parser.add_argument("--rooms", type=int, default=150, help="simulated rooms for the room view")
+
+
+def _add_align(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--store", type=Path, required=True, help="a store with teacher posteriors")
+    parser.add_argument("--pronunciations", type=Path, nargs="+", required=True, help="TSV files: word, phonemes, log-prob")
+    parser.add_argument("--pseudo", type=Path, help="JSON lines {audio, text} that stand in for missing transcripts")
+    parser.add_argument("--min-log-prob", type=float, default=-0.5, help="drop clips that align worse, per frame")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--variants", type=Path, help="also write pronunciations learned from how words were heard (TSV)")
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--recipe", type=Path, required=True)
+    parser.add_argument("--store", type=Path, required=True)
+    parser.add_argument("--targets", type=Path, help="from `align`; without it only distillation is possible")
+    parser.add_argument("--init", type=Path, required=True, help="checkpoint to start from")
+    parser.add_argument("--run", type=Path, required=True, help="folder of the run; made where missing")
+    parser.add_argument("--noise-dir", type=Path, help="folder of noise recordings")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so many minutes")
+    parser.add_argument("--dev-clips", type=int, default=40, help="clips of split dev for the figures at checkpoints")
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--bundle", type=Path, help="lexicon, n-gram and weights; the embedded one if not given")
+    parser.add_argument("--store", type=Path, required=True)
+    parser.add_argument("--corpus", nargs="+", default=["mini_librispeech"])
+    parser.add_argument("--split", default="dev")
+    parser.add_argument("--every", type=int, default=1, help="only each Nth clip")
+    parser.add_argument("--chunk-ms", type=int, default=640)
+
+
+def track(items: Iterable[tuple[int, Any]], label: str, total: int) -> Iterable[tuple[int, Any]]:
+    """A progress bar on stderr."""
+    from tqdm import tqdm
+
+    bar: Iterable[tuple[int, Any]] = tqdm(items, desc=label, total=total, unit="clip", mininterval=1)
+    return bar
+
+
+def run_seed(args: argparse.Namespace) -> None:
+    """Make the starting checkpoint."""
+    from asr.nn.seed import build_seed, label_index, move_frontend, read_asset, seed_labels
+    from asr.train.checkpoint import write_model
+    from asr.train.featuremap import fit_on_clips
+    from asr.train.manifest import read_manifest
+
+    asset = read_asset()
+    clips = [clip for clip in read_manifest(args.manifest) if clip.split == "train" and clip.seconds > 1]
+    feature_map, bias, explained = fit_on_clips(asset, clips, args.audio_dir, args.clips)
+    model = move_frontend(build_seed(asset, label_index(seed_labels())), feature_map, bias)
+    args.out.mkdir(parents=True, exist_ok=True)
+    write_model(args.out, model, 0)
+    print(f"wrote {args.out}; the feature map explains {explained:.1%} of the variance")
+
+
+def run_prepare(args: argparse.Namespace) -> None:
+    """Cache features."""
+    from asr.train.manifest import read_manifest
+    from asr.train.prepare import prepare
+    from asr.train.rooms import simulate_rooms
+    from asr.train.teacher import SeedTeacher
+
+    rooms = simulate_rooms(args.rooms, seed=1) if "room" in args.views else []
+    teacher = SeedTeacher() if args.teacher else None
+    clips = read_manifest(args.manifest)
+    prepare(clips, args.audio_dir, args.out, args.views, teacher, rooms, track)
+    print(f"wrote {args.out}: {len(clips)} clips, views {', '.join(args.views)}")
+
+
+def run_align(args: argparse.Namespace) -> None:
+    """Write CTC targets and, if asked, learned variants."""
+    from asr.train.targets import align_store, learn_variants, read_pseudo, write_variants
+
+    pseudo = read_pseudo(args.pseudo) if args.pseudo else {}
+    report = align_store(args.store, args.pronunciations, pseudo, args.min_log_prob, track)
+    targets = {row.audio: row.alignment.targets() for row in report.aligned if row.split == "train"}
+    args.out.write_text(json.dumps(targets))
+    print(f"wrote {args.out}: {len(targets)} clips; left out: {report.left_out}")
+    if report.unknown_words:
+        shown = ", ".join(word for word, _ in report.unknown_words.most_common(20))
+        print(f"words without a pronunciation ({len(report.unknown_words)}): {shown}", file=sys.stderr)
+    if args.variants:
+        variants = learn_variants(report, args.store)
+        write_variants(args.variants, variants)
+        print(f"wrote {args.variants}: {len(variants)} learned pronunciations")
+
+
+def run_run(args: argparse.Namespace) -> None:
+    """Train."""
+    from tqdm import tqdm
+
+    from asr.train.batches import BatchPlan
+    from asr.train.checkpoint import open_checkpoint
+    from asr.train.curves import draw_curves
+    from asr.train.noise import read_noises
+    from asr.train.recipe import read_recipe
+    from asr.train.store import FeatureStore
+    from asr.train.trainer import Trainer, finish_run
+    from asr.train.validate import Validator
+    from lm.phones import PHONEMES
+
+    recipe = read_recipe(args.recipe)
+    store = FeatureStore.open(args.store, n_phonemes=len(PHONEMES))
+    targets = json.loads(args.targets.read_text()) if args.targets else {}
+    plan = BatchPlan(store, targets, recipe, read_noises(args.noise_dir) if args.noise_dir else [])
+    args.run.mkdir(parents=True, exist_ok=True)
+    trainer = Trainer(args.run, open_checkpoint(args.init).model(), recipe, Validator(store, args.dev_clips))
+    print(f"{plan.steps_per_epoch} steps an epoch, {recipe.optim.steps} in all, starting at {trainer.step}", file=sys.stderr)
+    with tqdm(total=recipe.optim.steps, initial=trainer.step, unit="step", mininterval=1) as bar:
+
+        def on_step(step: int, figures: dict[str, float]) -> None:
+            bar.update(step - bar.n)
+            bar.set_postfix({key: f"{value:.3g}" for key, value in figures.items()})
+
+        trainer.fit(plan, on_step=on_step, until=time.monotonic() + 60 * args.minutes)
+    draw_curves(args.run, args.run / "curves.png")
+    if trainer.step >= recipe.optim.steps:
+        print(f"wrote {finish_run(args.run, recipe.average_last).folder}")
+
+
+def run_evaluate(args: argparse.Namespace) -> None:
+    """Print word error rates."""
+    from asr.train.checkpoint import open_checkpoint
+    from asr.train.evaluate import evaluate
+    from asr.train.store import FeatureStore
+    from lm.phones import PHONEMES
+
+    store = FeatureStore.open(args.store, n_phonemes=len(PHONEMES))
+    model = open_checkpoint(args.checkpoint).model().eval()
+    for corpus in args.corpus:
+        chosen = [
+            index
+            for index, stored in enumerate(store.clips)
+            if stored.clip.corpus == corpus and stored.clip.split == args.split and stored.clip.text
+        ][:: args.every]
+        if not chosen:
+            known = sorted({f"{s.clip.corpus} ({s.clip.split})" for s in store.clips})
+            raise SystemExit(f"asr-train: no transcribed clip of {corpus} ({args.split}); the store has {', '.join(known)}")
+        counts = evaluate(model, store, chosen, args.bundle, args.chunk_ms, track)
+        print(f"{corpus}: WER {100 * counts.rate:.1f} % ({counts}) on {len(chosen)} clips, {args.chunk_ms} ms")
+
+
+COMMANDS = {
+    "seed": run_seed, "prepare": run_prepare, "align": run_align, "run": run_run, "evaluate": run_evaluate,
+}  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    args = parse_args(argv)
+    try:
+        COMMANDS[args.command](args)
+    except (ValueError, OSError) as error:
+        print(f"asr-train: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("asr-train: stopped; the last checkpoint is kept", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    np.seterr(all="raise", under="ignore")
+    sys.exit(main())

@@ -1,0 +1,30 @@
+"""Features of noise recordings, for mixing into speech."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from asr.errors import AudioError
+from asr.features import compute_features
+from asr.train.prepare import read_samples
+from asr.types import FloatArray
+
+logger = logging.getLogger(__name__)
+
+
+def read_noises(folder: Path) -> list[FloatArray]:
+    """Features (T, 80) of every recording in a folder; unreadable ones are named in the log and left out.
+
+    Raises:
+        ValueError: none could be read.
+    """
+    noises = []
+    for path in sorted(p for p in folder.iterdir() if p.is_file()):
+        try:
+            noises.append(compute_features(read_samples(path)))
+        except AudioError as error:
+            logger.warning("left out: %s", error)
+    if not noises:
+        raise ValueError(f"{folder}: no readable recording in it")
+    return noises

@@ -1,0 +1,177 @@
+"""The training loop: steps drawn from a `BatchPlan`, CTC and distillation losses, checkpoints, log.
+
+A run is a function of recipe and data: batch and augmentation of step `n` depend on (seed, n) alone, so a run that was killed
+goes on from its last checkpoint exactly as it would have gone on without the kill.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from asr.nn.model import AcousticModel
+from asr.train.batches import Batch, BatchPlan
+from asr.train.checkpoint import Checkpoint, average, last_checkpoint, save_checkpoint, write_model
+from asr.train.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """Losses of a step, in nats an encoder frame."""
+
+    total: Tensor
+    ctc: float
+    distill: float
+
+
+def compute_losses(log_probs: Tensor, batch: Batch, recipe: Recipe) -> Losses:
+    """CTC over the clips with transcripts and KL(teacher || student) over those with a teacher, each per frame.
+
+    Args:
+        log_probs: (B, T, V) of the student.
+        batch: the batch they belong to.
+        recipe: gives the weights.
+    """
+    ctc, distill = log_probs.new_zeros(()), log_probs.new_zeros(())
+    heard = batch.target_lens > 0
+    if recipe.ctc_weight and bool(heard.any()):
+        per_clip = F.ctc_loss(
+            log_probs[heard].transpose(0, 1), batch.targets, batch.lens[heard], batch.target_lens[heard],
+            reduction="none", zero_infinity=True,
+        )  # fmt: skip
+        ctc = per_clip.sum() / batch.lens[heard].sum()
+    if recipe.distill_weight and batch.teacher is not None:
+        inside = torch.arange(log_probs.shape[1], device=log_probs.device) < batch.lens[:, None]
+        weight = (inside & batch.taught[:, None]).float()
+        divergence = (batch.teacher.exp() * (batch.teacher - log_probs)).sum(-1)
+        distill = (divergence * weight).sum() / weight.sum().clamp(1)
+    total = recipe.ctc_weight * ctc + recipe.distill_weight * distill
+    return Losses(total, float(ctc.detach()), float(distill.detach()))
+
+
+def learning_rate_scale(step: int, recipe: Recipe) -> float:
+    """Linear warm-up to 1, then half a cosine down to `final_scale`."""
+    optim = recipe.optim
+    if step < optim.warmup_steps:
+        return (step + 1) / optim.warmup_steps
+    done = min(1.0, (step - optim.warmup_steps) / max(1, optim.steps - optim.warmup_steps))
+    return optim.final_scale + (1 - optim.final_scale) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _autocast(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Use bf16 where the processor multiplies it natively; elsewhere it is slower than float32."""
+    if device.type == "cuda" or torch.cpu._is_avx512_bf16_supported():
+        return torch.autocast(device.type, torch.bfloat16)
+    return contextlib.nullcontext()
+
+
+def _prefetch(plan: BatchPlan, first: int, last: int) -> Iterator[Batch]:
+    """Batches of the steps `first` to `last - 1`, read by a thread one ahead."""
+    ready: queue.Queue[Batch | Exception] = queue.Queue(2)
+
+    def fill() -> None:
+        try:
+            for step in range(first, last):
+                ready.put(plan.batch(step))
+        except Exception as error:
+            ready.put(error)
+
+    threading.Thread(target=fill, daemon=True).start()
+    for _ in range(first, last):
+        item = ready.get()
+        if isinstance(item, Exception):
+            raise item
+        yield item
+
+
+def _groups(model: AcousticModel, weight_decay: float) -> list[dict[str, Any]]:
+    """Weight decay on matrices only."""
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    vectors = [p for p in model.parameters() if p.ndim <= 1]
+    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+
+
+class Trainer:
+    """One run in one folder. `validate` is called at each checkpoint and returns figures for the log."""
+
+    def __init__(
+        self, run: Path, model: AcousticModel, recipe: Recipe, validate: Callable[[AcousticModel], dict[str, float]]
+    ) -> None:
+        self._run, self._recipe, self._validate = run, recipe, validate
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        torch.manual_seed(recipe.seed)
+        resumed = last_checkpoint(run)
+        self.model = (resumed.model() if resumed else model).to(self._device)
+        self._optimizer = torch.optim.AdamW(
+            _groups(self.model, recipe.optim.weight_decay), lr=recipe.optim.learning_rate, betas=(0.9, 0.98)
+        )
+        self.step = 0
+        if resumed:
+            self._optimizer.load_state_dict(resumed.optimizer_state())
+            self.step = resumed.step
+
+    def fit(self, plan: BatchPlan, *, on_step: Callable[[int, dict[str, float]], None], until: float = math.inf) -> None:
+        """Train to the recipe's last step, or until the clock (`time.monotonic`) passes `until`."""
+        saved = time.monotonic()
+        for batch in _prefetch(plan, self.step, self._recipe.optim.steps):
+            figures = self._train_step(batch)
+            self.step += 1
+            on_step(self.step, figures)
+            self._log({"step": self.step, **figures})
+            done = self.step == self._recipe.optim.steps or time.monotonic() > until
+            if done or time.monotonic() - saved > self._recipe.checkpoint_every_s:
+                self.save()
+                saved = time.monotonic()
+            if done:
+                return
+
+    def save(self) -> Checkpoint:
+        """Write a checkpoint and log what `validate` says of it."""
+        keep = max(2, self._recipe.average_last)
+        checkpoint = save_checkpoint(self._run, self.step, self.model, self._optimizer, keep=keep)
+        self.model.eval()
+        self._log({"step": self.step, **self._validate(self.model)})
+        self.model.train()
+        return checkpoint
+
+    def _train_step(self, batch: Batch) -> dict[str, float]:
+        scale = learning_rate_scale(self.step, self._recipe)
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._recipe.optim.learning_rate * scale
+        started = time.monotonic()
+        with _autocast(self._device):
+            log_probs = self.model(batch.features.to(self._device), batch.lens.to(self._device), batch.chunk)
+        losses = compute_losses(log_probs.float().cpu(), batch, self._recipe)
+        losses.total.backward()  # type: ignore[no-untyped-call]
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._recipe.optim.clip_norm)
+        if bool(torch.isfinite(norm)):
+            self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        rate = float(batch.lens.sum()) / 50 / (time.monotonic() - started)
+        return {"ctc": losses.ctc, "distill": losses.distill, "grad_norm": float(norm), "audio_s_per_s": rate}
+
+    def _log(self, row: dict[str, float]) -> None:
+        with (self._run / "log.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def finish_run(run: Path, n: int) -> Checkpoint:
+    """Average the last `n` checkpoints of a run into `run/final`."""
+    folders = sorted(run.glob("step-*"))[-n:]
+    model = average([Checkpoint(folder) for folder in folders])
+    final = run / "final"
+    final.mkdir(exist_ok=True)
+    write_model(final, model, Checkpoint(folders[-1]).step)
+    return Checkpoint(final)

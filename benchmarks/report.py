@@ -1,0 +1,134 @@
+"""Result files -> one Markdown page and one plot of word error rate against speed or size."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+OURS = "sottovoce"
+Result = Mapping[str, Any]
+
+
+class ResultError(ValueError):
+    """A file is not a result of asr-bench."""
+
+
+def load(path: Path) -> Result:
+    """Read a result file.
+
+    Raises:
+        ResultError: it is not one.
+    """
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ResultError(f"{path}: not a readable JSON file: {error}") from error
+    if not isinstance(result, dict) or "kind" not in result or "date" not in result:
+        raise ResultError(f"{path}: expected a result of asr-bench, found JSON without kind and date")
+    return result
+
+
+def markdown(results: Mapping[str, Result]) -> str:
+    """One section for each result file, by file name: its table, and the command and machine it comes from."""
+    sections = []
+    for name, result in results.items():
+        machine = result["machine"]
+        source = (
+            f"{result['date'][:10]}, {machine['cpu']}, Python {machine['python']}, commit {result['commit'] or 'none'}"
+        )
+        sections.append(f"### {name}\n\n{result_table(result)}\n\n`{result['command']}` ({source})\n")
+    return "\n".join(sections)
+
+
+def result_table(result: Result) -> str:
+    """The table of one result, by its kind."""
+    return comparison_table(result) if result["kind"] in {"wer", "speed"} else figures_table(result)
+
+
+def comparison_table(result: Result) -> str:
+    """A row for each system: WER for each corpus with its interval, speed and its ratio to ours, memory, size."""
+    systems: Mapping[str, Any] = result["systems"]
+    corpora = list(dict.fromkeys(corpus for system in systems.values() for corpus in system.get("corpora", {})))
+    ours = systems.get(OURS, {}).get("rtf")
+    head = [
+        "system",
+        *(f"WER % {corpus}" for corpus in corpora),
+        "RTF",
+        f"RTF / {OURS}",
+        "peak RSS MB",
+        "model MB",
+        "input",
+    ]
+    rows = []
+    for name, system in systems.items():
+        wers = [_wer(system.get("corpora", {}).get(corpus)) for corpus in corpora]
+        ratio = f"{system['rtf'] / ours:.2f}" if ours else "-"
+        sizes = [f"{system[key] / 1e6:.0f}" for key in ("peak_rss_bytes", "model_bytes")]
+        rows.append([name, *wers, f"{system['rtf']:.3f}", ratio, *sizes, system["mode"]])
+    return table(head, rows)
+
+
+def _wer(scores: Mapping[str, Any] | None) -> str:
+    if scores is None:
+        return "-"
+    low, high = scores["whisper"]["interval_95"]
+    return f"{100 * scores['whisper']['wer']:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def figures_table(result: Result) -> str:
+    """A row for each figure below `figures`, nested names joined by dots."""
+    return table(["figure", "value"], [[name, _shown(value)] for name, value in _flat(result["figures"])])
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    flat: list[tuple[str, Any]] = []
+    for name, value in values.items():
+        flat += _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else [(prefix + name, value)]
+    return flat
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def points(results: Sequence[Result], axis: str) -> dict[str, tuple[float, float]]:
+    """(speed or size, WER %) of each system that has a word error rate, pooled over corpora; later files win."""
+    found = {}
+    for result in results:
+        for name, system in result.get("systems", {}).items():
+            scores = [corpus["whisper"] for corpus in system.get("corpora", {}).values()]
+            n_words = sum(score["words"] for score in scores)
+            if n_words:
+                errors = sum(score[key] for score in scores for key in ("substitutions", "insertions", "deletions"))
+                x = system["rtf"] if axis == "rtf" else system["model_bytes"] / 1e6
+                found[name] = (x, 100 * errors / n_words)
+    return found
+
+
+def plot(places: Mapping[str, tuple[float, float]], axis: str, path: Path) -> None:
+    """Draw one labelled point for each system; both axes are better towards zero."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    for name, (x, wer) in places.items():
+        axes.scatter(x, wer, s=70 if name == OURS else 40, marker="*" if name == OURS else "o")
+        axes.annotate(name, (x, wer), xytext=(6, 4), textcoords="offset points")
+    axes.set_xscale("log")
+    axes.set_ylim(bottom=0)
+    axes.margins(x=0.25)
+    axes.set_xlabel("CPU seconds per second of audio, one thread" if axis == "rtf" else "model on disk, MB")
+    axes.set_ylabel("word error rate, %")
+    axes.grid(alpha=0.3, which="both")
+    figure.savefig(path, dpi=150)
+    plt.close(figure)

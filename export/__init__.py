@@ -1,0 +1,1 @@
+"""The workshop: from a trained checkpoint to a quantised model bundle."""

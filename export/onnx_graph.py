@@ -1,0 +1,170 @@
+"""The streaming encoder as an ONNX graph that runs unchanged in sherpa-onnx (`from_zipformer2_ctc`).
+
+Inputs `x` (N, T, 80), a chunk and its look-ahead, and eight states; outputs `log_probs` (N, chunk/2, V) and the states after,
+bound by position. The contract's states
+belong to another network; ours are packed into their shapes ("one layer", all our layers side by side):
+
+    cached_key_0          (left, N, 1)      unused, passed on
+    cached_nonlin_attn_0  (1, N, left, 3)   unused, passed on
+    cached_val1_0         (left, N, L*D)    keys of all layers
+    cached_val2_0         (left, N, L*D)    values of all layers
+    cached_conv1_0        (N, 4, C)         first half of the convolution caches, C = L*D*(K//2)/8
+    cached_conv2_0        (N, 4, C)         second half
+    embed_states          (N, 128, 3, 19)   the last two feature frames in its first 160 numbers
+    processed_lens        (N,) int64        encoder frames so far
+
+T is dynamic: the same file runs chunks of 320, 640 and 1280 ms here. A runtime that reads its window from the metadata takes `T`
+frames and moves on by `decode_chunk_len`; the difference is the look-ahead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from asr.nn.model import AcousticModel, EncoderConfig, EncoderState
+
+OPSET = 18
+IR_VERSION = 9
+STATE_NAMES = (
+    "cached_key_0", "cached_nonlin_attn_0", "cached_val1_0", "cached_val2_0", "cached_conv1_0", "cached_conv2_0",
+    "embed_states", "processed_lens",
+)  # fmt: skip
+EMBED_SHAPE = (128, 3, 19)
+
+
+def conv_width(config: EncoderConfig) -> int:
+    """C of the two convolution caches."""
+    return config.n_layers * config.d_model * (config.kernel // 2) // 8
+
+
+def state_shapes(config: EncoderConfig) -> dict[str, tuple[int | str, ...]]:
+    """Shape of each state, "N" standing for the batch."""
+    left, wide, conv = config.left_context, config.n_layers * config.d_model, conv_width(config)
+    return {
+        "cached_key_0": (left, "N", 1),
+        "cached_nonlin_attn_0": (1, "N", left, 3),
+        "cached_val1_0": (left, "N", wide),
+        "cached_val2_0": (left, "N", wide),
+        "cached_conv1_0": ("N", 4, conv),
+        "cached_conv2_0": ("N", 4, conv),
+        "embed_states": ("N", *EMBED_SHAPE),
+        "processed_lens": ("N",),
+    }
+
+
+def initial_states(config: EncoderConfig, batch: int = 1) -> list[Tensor]:
+    """The eight states before the first chunk."""
+    sizes = [[batch if size == "N" else int(size) for size in shape] for shape in state_shapes(config).values()]
+    return [torch.zeros(size, dtype=torch.int64 if len(size) == 1 else torch.float32) for size in sizes]
+
+
+class PackedStep(nn.Module):
+    """`AcousticModel.step` with its state in the contract's shapes."""
+
+    def __init__(self, model: AcousticModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        """`x` (N, T, 80) and the eight states -> log-probs (N, T_out, V) and the eight states after."""
+        unused_key, unused_nonlin, key, value, conv1, conv2, embed, processed = states
+        config = self.model.config
+        wide, context = config.n_layers * config.d_model, config.kernel // 2
+        before = EncoderState(
+            key=key.transpose(0, 1),
+            value=value.transpose(0, 1),
+            conv=torch.cat([conv1.flatten(1), conv2.flatten(1)], 1).view(-1, wide, context),
+            frontend=embed.flatten(1)[:, : 2 * config.n_mels],
+            n_frames=processed,
+        )
+        log_probs, after = self.model.step(x, before)
+        half1, half2 = after.conv.flatten(1).split(wide * context // 2, 1)
+        new_embed = torch.cat([after.frontend, embed.flatten(1)[:, 2 * config.n_mels :]], 1)
+        return (
+            log_probs,
+            unused_key.clone(),
+            unused_nonlin.clone(),
+            after.key.transpose(0, 1),
+            after.value.transpose(0, 1),
+            half1.unflatten(1, (4, -1)),
+            half2.unflatten(1, (4, -1)),
+            new_embed.unflatten(1, EMBED_SHAPE),
+            after.n_frames,
+        )
+
+
+def metadata(config: EncoderConfig, chunk_ms: int) -> dict[str, str]:
+    """What sherpa-onnx computes state shapes and chunk length from; `chunk_ms` is the chunk it will use."""
+    frames = chunk_ms // 10
+    return {
+        "model_type": "zipformer2", "version": "1", "model_author": "sottovoce",
+        "comment": "chunked Conformer, phoneme CTC, 20 ms frames: time stamps of sherpa-onnx read double",
+        "encoder_dims": "4", "query_head_dims": "1", "num_heads": "1", "num_encoder_layers": "1",
+        "value_head_dims": str(config.n_layers * config.d_model), "cnn_module_kernels": str(2 * conv_width(config)),
+        "left_context_len": str(config.left_context), "T": str(frames + 2 * config.look_ahead), "decode_chunk_len": str(frames),
+    }  # fmt: skip
+
+
+def export_encoder(model: AcousticModel, path: str | Path, *, chunk_ms: int = 640) -> None:
+    """Write the float32 graph with its metadata to `path`."""
+    config = model.config
+    batch = 2  # a batch of one would be taken for a constant
+    example = (torch.zeros(batch, chunk_ms // 10 + 2 * config.look_ahead, config.n_mels), *initial_states(config, batch))
+    dynamic = torch.export.Dim.DYNAMIC
+    states = tuple({shape.index("N"): dynamic} for shape in state_shapes(config).values())
+    with _quiet():
+        program = torch.onnx.export(
+            PackedStep(model).eval(), example, input_names=["x", *STATE_NAMES],
+            output_names=["log_probs", *(f"new_{name}" for name in STATE_NAMES)],
+            dynamic_shapes=({0: dynamic, 1: dynamic}, states), opset_version=OPSET, dynamo=True, verbose=False,
+        )  # fmt: skip
+    assert program is not None
+    graph = program.model_proto
+    graph.ir_version = IR_VERSION
+    _fix_shapes(graph, config)
+    set_metadata(graph, metadata(config, chunk_ms))
+    onnx.checker.check_model(graph, full_check=True)
+    onnx.save(graph, str(path))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what the exporter says about packages that are not needed here."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _fix_shapes(graph: onnx.ModelProto, config: EncoderConfig) -> None:
+    """Write static sizes where tracing left symbols: sherpa-onnx reads the vocabulary from output 0's shape."""
+    shapes: dict[str, tuple[int | str, ...]] = {
+        "x": ("N", "T", config.n_mels),
+        "log_probs": ("N", "T_out", config.vocab_size),
+    }
+    for name, shape in state_shapes(config).items():
+        shapes |= {name: shape, f"new_{name}": shape}
+    for value in [*graph.graph.input, *graph.graph.output]:
+        for axis, size in zip(value.type.tensor_type.shape.dim, shapes.get(value.name, ()), strict=False):
+            if isinstance(size, int):
+                axis.dim_value = size
+            else:
+                axis.dim_param = size
+
+
+def set_metadata(graph: onnx.ModelProto, values: Mapping[str, str]) -> None:
+    """Set metadata keys of the graph, keeping others."""
+    onnx.helper.set_model_props(graph, {p.key: p.value for p in graph.metadata_props} | dict(values))

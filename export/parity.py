@@ -1,0 +1,68 @@
+"""How far an exported graph is from the torch network: chunk by chunk, state carried, on real or random features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from asr.features import SILENCE_LOG_MEL
+from asr.nn.model import AcousticModel
+from asr.types import FloatArray
+from export.onnx_graph import STATE_NAMES, initial_states
+
+
+@dataclass(frozen=True, slots=True)
+class ParityReport:
+    """Differences over all frames of a stream."""
+
+    max_abs: float
+    """Largest difference of a log-probability above -10 in either."""
+    mean_abs: float
+    """Mean difference of the probabilities."""
+    same_label: float
+    """Share of frames with the same best phoneme."""
+
+
+def windows(features: FloatArray, chunk_frames: int, look_ahead: int) -> Iterator[FloatArray]:
+    """Chunks of features (T, 80) with their look-ahead, (1, chunk_frames + 2 look_ahead, 80) each; silence follows the end."""
+    padded = np.pad(features, ((0, 2 * look_ahead), (0, 0)), constant_values=SILENCE_LOG_MEL)
+    for start in range(0, len(features), chunk_frames):
+        yield padded[None, start : start + chunk_frames + 2 * look_ahead]
+
+
+def run_torch(model: AcousticModel, features: FloatArray, chunk_frames: int) -> FloatArray:
+    """Log-probs (T/2, V) of features (T, 80), streamed; T a multiple of `chunk_frames`."""
+    state, out = model.initial_state(), []
+    with torch.inference_mode():
+        for window in windows(features, chunk_frames, model.config.look_ahead):
+            log_probs, state = model.step(torch.from_numpy(window), state)
+            out.append(log_probs[0].numpy())
+    return np.concatenate(out)
+
+
+def run_onnx(path: str | Path, model: AcousticModel, features: FloatArray, chunk_frames: int) -> FloatArray:
+    """The same through the graph at `path`."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    states = [state.numpy() for state in initial_states(model.config)]
+    out = []
+    for window in windows(features, chunk_frames, model.config.look_ahead):
+        feed = {"x": window, **dict(zip(STATE_NAMES, states, strict=True))}
+        log_probs, *states = session.run(None, feed)
+        out.append(log_probs[0])
+    return np.concatenate(out)
+
+
+def compare(expected: FloatArray, found: FloatArray) -> ParityReport:
+    """Compare two streams of log-probs (T, V)."""
+    visible = np.maximum(expected, found) > -10
+    return ParityReport(
+        max_abs=float(np.abs(expected - found)[visible].max()),
+        mean_abs=float(np.abs(np.exp(expected) - np.exp(found)).mean()),
+        same_label=float((expected.argmax(1) == found.argmax(1)).mean()),
+    )

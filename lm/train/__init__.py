@@ -1,0 +1,1 @@
+"""Training of the language side's networks."""

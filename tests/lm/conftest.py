@@ -1,0 +1,6 @@
+"""Shared fixtures of the n-gram tests."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
