@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 BUILD := pyproject.toml setup.py scripts/setup_env.py $(wildcard asr/decoder/*.cpp asr/decoder/*.hpp)
 
-.PHONY: help demo env test lint format wheel-check bench-env clean
+.PHONY: help demo env test lint rules layout types format wheel-check bench-env clean
 .DEFAULT_GOAL := help
 
 help:            ## list the targets
@@ -17,9 +17,15 @@ env: .venv/.ready            ## make the development environment
 test: .venv/.ready           ## run all tests
 	$(BIN)/python -m pytest
 
-lint: .venv/.ready           ## ruff (rules and layout) and mypy
+lint: rules layout types     ## ruff and mypy
+
+rules: .venv/.ready
 	$(BIN)/ruff check .
+
+layout: .venv/.ready
 	$(BIN)/ruff format --check .
+
+types: .venv/.ready
 	$(BIN)/mypy --strict
 
 format: .venv/.ready         ## let ruff mend what it can

@@ -1,6 +1,6 @@
 """One stream of speech: samples in, partial results, endpoints and finally words with times and confidence out.
 
-    samples -> Resampler -> FeatureStream -> chunks of equal length, each with its look-ahead -> encoder -> search -> words
+    samples -> Resampler -> FeatureStream -> equal chunks, each with its look-ahead -> encoder -> search -> words
 
 Everything after the features happens in whole chunks, so the result does not depend on how the audio was cut up. State
 is in plain attributes; what streams share (encoder, lexicon) is read-only.

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import soundfile
-import soxr
+
+from asr.audio import open_audio
 
 FloatArray = npt.NDArray[np.float32]
 SAMPLE_RATE_HZ = 16000
@@ -81,12 +82,9 @@ def select(
 
 
 def read_audio(path: Path) -> FloatArray:
-    """Samples of a sound file as float32 mono at 16 kHz, (N,)."""
-    samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    mono = samples.mean(axis=1)
-    if rate != SAMPLE_RATE_HZ:
-        mono = soxr.resample(mono, rate, SAMPLE_RATE_HZ)
-    return np.ascontiguousarray(mono, dtype=np.float32)
+    """Samples (N,) in [-1, 1] at 16 kHz, channels mixed down; read as the engine reads them, for every system alike."""
+    with open_audio(path) as source:
+        return np.concatenate(list(source.blocks()))
 
 
 def cut_trailing_silence(samples: FloatArray, below_peak_db: float = 35.0, frame_samples: int = 160) -> FloatArray:

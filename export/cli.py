@@ -15,6 +15,7 @@ EXAMPLES = """examples:
   asr-export bundle --checkpoint runs/first/final --lexicon lexicon.bin --ngram ngram.bin --g2p g2p.onnx \\
       --settings recipes/english-bundle.json --card recipes/english-card.md --selftest clip.flac --out asr/data/english
   asr-export chunk --encoder encoder.onnx --chunk-ms 320 --out encoder-320.onnx     for sherpa-onnx
+  asr-export graph --bundle asr/data/english --words commands.txt --out commands    for sherpa-onnx: words, not phonemes
 """
 
 
@@ -43,6 +44,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     chunk.add_argument("--encoder", type=Path, required=True)
     chunk.add_argument("--chunk-ms", type=int, required=True)
     chunk.add_argument("--out", type=Path, required=True)
+    graph = commands.add_parser("graph", help="write a decoding graph of some words, for sherpa-onnx")
+    graph.add_argument("--bundle", type=Path, required=True)
+    graph.add_argument("--words", type=Path, help="words to know, one a line")
+    graph.add_argument("--top", type=int, default=0, help="also the bundle's most frequent words, so many")
+    graph.add_argument("--max-bigrams", type=int, default=20_000)
+    graph.add_argument("--out", type=Path, required=True, help="folder; also gets the words' lexicon.bin and ngram.bin")
     return parser.parse_args(argv)
 
 
@@ -117,7 +124,25 @@ def run_chunk(args: argparse.Namespace) -> None:
     print(f"wrote {args.out}: chunks of {args.chunk_ms} ms")
 
 
-COMMANDS = {"encoder": run_encoder, "bundle": run_bundle, "chunk": run_chunk}
+def run_graph(args: argparse.Namespace) -> None:
+    """Restrict a bundle's language to some words and write it as a graph."""
+    from asr.bundle import Bundle
+    from export.ctc_graph import write_graph
+    from export.restrict import find_words, restrict
+    from lm.lexicon import Lexicon
+    from lm.ngram import NgramModel
+
+    bundle = Bundle.open(args.bundle)
+    lexicon, ngram = Lexicon.open(bundle.file("lexicon.bin")), NgramModel.open(bundle.file("ngram.bin"))
+    spellings = args.words.read_text(encoding="utf-8").split() if args.words else []
+    restrict(lexicon, ngram, find_words(lexicon, spellings, top=args.top), args.out, max_bigrams=args.max_bigrams)
+    small = Lexicon.open(args.out / "lexicon.bin")
+    path = args.out / "graph.fst"
+    graph = write_graph(small, NgramModel.open(args.out / "ngram.bin"), bundle.manifest.decoding, path)
+    print(f"wrote {path}: {len(graph.arcs)} states, {graph.n_arcs} arcs, {path.stat().st_size} bytes")
+
+
+COMMANDS = {"encoder": run_encoder, "bundle": run_bundle, "chunk": run_chunk, "graph": run_graph}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,8 +1,8 @@
 """The streaming encoder as an ONNX graph that runs unchanged in sherpa-onnx (`from_zipformer2_ctc`).
 
-Inputs `x` (N, T, 80), a chunk and its look-ahead, and eight states; outputs `log_probs` (N, chunk/2, V) and the states after,
-bound by position. The contract's states
-belong to another network; ours are packed into their shapes ("one layer", all our layers side by side):
+Inputs `x` (N, T, 80), a chunk and its look-ahead, and eight states; outputs `log_probs` (N, chunk/2, V) and the
+states after, bound by position. The contract's states belong to another network; ours are packed into their shapes
+("one layer", all our layers side by side):
 
     cached_key_0          (left, N, 1)      unused, passed on
     cached_nonlin_attn_0  (1, N, left, 3)   unused, passed on
@@ -13,8 +13,8 @@ belong to another network; ours are packed into their shapes ("one layer", all o
     embed_states          (N, 128, 3, 19)   the last two feature frames in its first 160 numbers
     processed_lens        (N,) int64        encoder frames so far
 
-T is dynamic: the same file runs chunks of 320, 640 and 1280 ms here. A runtime that reads its window from the metadata takes `T`
-frames and moves on by `decode_chunk_len`; the difference is the look-ahead.
+T is dynamic: the same file runs chunks of 320, 640 and 1280 ms here. A runtime that reads its window from the
+metadata takes `T` frames and moves on by `decode_chunk_len`; the difference is the look-ahead.
 """
 
 from __future__ import annotations
@@ -109,7 +109,8 @@ def metadata(config: EncoderConfig, chunk_ms: int) -> dict[str, str]:
         "comment": "chunked Conformer, phoneme CTC, 20 ms frames: time stamps of sherpa-onnx read double",
         "encoder_dims": "4", "query_head_dims": "1", "num_heads": "1", "num_encoder_layers": "1",
         "value_head_dims": str(config.n_layers * config.d_model), "cnn_module_kernels": str(2 * conv_width(config)),
-        "left_context_len": str(config.left_context), "T": str(frames + 2 * config.look_ahead), "decode_chunk_len": str(frames),
+        "left_context_len": str(config.left_context),
+        "T": str(frames + 2 * config.look_ahead), "decode_chunk_len": str(frames),
     }  # fmt: skip
 
 
@@ -117,14 +118,18 @@ def export_encoder(model: AcousticModel, path: str | Path, *, chunk_ms: int = 64
     """Write the float32 graph with its metadata to `path`."""
     config = model.config
     batch = 2  # a batch of one would be taken for a constant
-    example = (torch.zeros(batch, chunk_ms // 10 + 2 * config.look_ahead, config.n_mels), *initial_states(config, batch))
+    example = (
+        torch.zeros(batch, chunk_ms // 10 + 2 * config.look_ahead, config.n_mels),
+        *initial_states(config, batch),
+    )
     dynamic = torch.export.Dim.DYNAMIC
+    pairs = torch.export.Dim("pairs", min=config.look_ahead + 2, max=4096)  # feature frames come in twos
     states = tuple({shape.index("N"): dynamic} for shape in state_shapes(config).values())
     with _quiet():
         program = torch.onnx.export(
             PackedStep(model).eval(), example, input_names=["x", *STATE_NAMES],
             output_names=["log_probs", *(f"new_{name}" for name in STATE_NAMES)],
-            dynamic_shapes=({0: dynamic, 1: dynamic}, states), opset_version=OPSET, dynamo=True, verbose=False,
+            dynamic_shapes=({0: dynamic, 1: 2 * pairs}, states), opset_version=OPSET, dynamo=True, verbose=False,
         )  # fmt: skip
     assert program is not None
     graph = program.model_proto

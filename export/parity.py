@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from asr.features import SILENCE_LOG_MEL
 from asr.nn.model import AcousticModel
+from asr.train.prepare import windows
 from asr.types import FloatArray
 from export.onnx_graph import STATE_NAMES, initial_states
 
@@ -27,19 +26,12 @@ class ParityReport:
     """Share of frames with the same best phoneme."""
 
 
-def windows(features: FloatArray, chunk_frames: int, look_ahead: int) -> Iterator[FloatArray]:
-    """Chunks of features (T, 80) with their look-ahead, (1, chunk_frames + 2 look_ahead, 80) each; silence follows the end."""
-    padded = np.pad(features, ((0, 2 * look_ahead), (0, 0)), constant_values=SILENCE_LOG_MEL)
-    for start in range(0, len(features), chunk_frames):
-        yield padded[None, start : start + chunk_frames + 2 * look_ahead]
-
-
 def run_torch(model: AcousticModel, features: FloatArray, chunk_frames: int) -> FloatArray:
     """Log-probs (T/2, V) of features (T, 80), streamed; T a multiple of `chunk_frames`."""
     state, out = model.initial_state(), []
     with torch.inference_mode():
-        for window in windows(features, chunk_frames, model.config.look_ahead):
-            log_probs, state = model.step(torch.from_numpy(window), state)
+        for window in windows(features, chunk_frames, 2 * model.config.look_ahead):
+            log_probs, state = model.step(torch.from_numpy(window)[None], state)
             out.append(log_probs[0].numpy())
     return np.concatenate(out)
 
@@ -51,8 +43,8 @@ def run_onnx(path: str | Path, model: AcousticModel, features: FloatArray, chunk
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     states = [state.numpy() for state in initial_states(model.config)]
     out = []
-    for window in windows(features, chunk_frames, model.config.look_ahead):
-        feed = {"x": window, **dict(zip(STATE_NAMES, states, strict=True))}
+    for window in windows(features, chunk_frames, 2 * model.config.look_ahead):
+        feed = {"x": window[None], **dict(zip(STATE_NAMES, states, strict=True))}
         log_probs, *states = session.run(None, feed)
         out.append(log_probs[0])
     return np.concatenate(out)

@@ -1,7 +1,7 @@
 """int8 weights per channel, activations quantised on the fly: the matrix products of the encoder shrink fourfold.
 
-Only MatMul is touched (onnxruntime's dynamic quantisation): front end, depthwise convolutions, norms and attention products stay
-float32. They are small, and the front end is the layer that suffers most from eight bits.
+Only MatMul is touched (onnxruntime's dynamic quantisation): front end, depthwise convolutions, norms and attention
+products stay float32. They are small, and the front end is the layer that suffers most from eight bits.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """One file of named, aligned arrays with a JSON header: how lexicon and n-gram lie on disk, ready to be mapped.
 
-Layout: 8 bytes magic, uint32 little-endian header length, header (UTF-8 JSON), padding, arrays at multiples of 64 bytes.
-The header holds `kind`, `version`, `meta` and `arrays: {name: {dtype, shape, offset}}`, offsets from the file's start.
+Layout: 8 bytes magic, uint32 little-endian header length, header (UTF-8 JSON), padding, arrays at multiples of 64
+bytes. The header holds `kind`, `version`, `meta` and `arrays: {name: {dtype, shape, offset}}`, offsets from the
+file's start.
 """
 
 from __future__ import annotations
@@ -105,4 +106,5 @@ def _view(whole: npt.NDArray[np.uint8], path: Path, name: str, entry: Any, size:
     end = offset + int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
     if offset < 0 or end > size:
         raise ArrayFileError(f"{path}: cut off: array {name!r} ends at byte {end}, the file has {size}")
-    return np.asarray(whole[offset:end]).view(dtype).reshape(shape)
+    array: npt.NDArray[Any] = np.asarray(whole[offset:end]).view(dtype).reshape(shape)
+    return array

@@ -1,4 +1,4 @@
-"""Command `asr-lm`: the word list and the n-gram language model, from text to files, and their perplexity."""
+"""Command `asr-lm`: word list, lexicon and n-gram language model, from text to files, and questions to them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from lm.corpus import CorpusReport, Exclusion, Source, parse_source, read_corpus
 from lm.counts import TrigramCounter
 from lm.kenlm_model import KenlmScorer
 from lm.kneser_ney import estimate
+from lm.lexicon_cli import add_g2p_parser, add_lexicon_parser
 from lm.ngram import NgramModel, NgramScorer
 from lm.pack import BIGRAM_BYTES, BIGRAM_WORDS, TRIGRAM_BYTES, fixed_bytes, write_ngram
 from lm.perplexity import measure_perplexity
@@ -28,6 +29,8 @@ EXAMPLES = """examples:
   asr-lm vocabulary --recipe recipes/ngram-english.toml --text-dir TEXT --dictionary cmudict.dict --output words.txt
   asr-lm ngram --recipe recipes/ngram-english.toml --text-dir TEXT --words words.txt --output ngram.bin --size-mb 6
   asr-lm ngram --source mail.txt=3 --source books.txt.xz --words words.txt --output ngram.bin --arpa lm.arpa
+  asr-lm lexicon --words words.txt --counts counts.tsv --cmudict cmudict.dict --g2p g2p.onnx --output lexicon.bin
+  asr-lm pronounce --help
   asr-lm perplexity --words words.txt --model ngram.bin heldout.txt.xz
 """
 
@@ -36,7 +39,7 @@ def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line; exits with a message where it cannot be understood."""
     parser = argparse.ArgumentParser(
         prog="asr-lm",
-        description="Word lists and n-gram language models from plain text.",
+        description="Word lists, lexicons and n-gram language models from plain text.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -62,6 +65,10 @@ def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
     perplexity.add_argument("--words", type=Path, required=True, help="word list")
     perplexity.add_argument("--model", type=Path, required=True, help="ngram.bin, or an ARPA or KenLM file")
     perplexity.add_argument("text", type=Path, nargs="+", help="text files, one utterance a line (.txt or .txt.xz)")
+    for command, job in ((vocabulary, _vocabulary), (ngram, _ngram), (perplexity, _perplexity)):
+        command.set_defaults(run=job)
+    add_lexicon_parser(commands)
+    add_g2p_parser(commands)
     return parser.parse_args(args)
 
 
@@ -83,8 +90,7 @@ def _corpus_options() -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> None:
     """Do what the command line asked for."""
-    commands = {"vocabulary": _vocabulary, "ngram": _ngram, "perplexity": _perplexity}
-    commands[options.command](options)
+    options.run(options)
 
 
 def main() -> None:

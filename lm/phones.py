@@ -14,9 +14,7 @@ BLANK = "<blk>"
 BOUNDARY = "<wb>"
 BLANK_ID = 0
 BOUNDARY_ID = 1
-_IPA = (
-    "ɑ æ ə ʌ ɔ aʊ aɪ b t͡ʃ d ð ɛ ɝ eɪ f ɡ h ɪ i d͡ʒ k l m n ŋ oʊ ɔɪ p ɹ s ʃ t θ ʊ u v w j z ʒ"
-).split()
+_IPA = ("ɑ æ ə ʌ ɔ aʊ aɪ b t͡ʃ d ð ɛ ɝ eɪ f ɡ h ɪ i d͡ʒ k l m n ŋ oʊ ɔɪ p ɹ s ʃ t θ ʊ u v w j z ʒ").split()
 PHONEMES: tuple[str, ...] = (BLANK, BOUNDARY, *_IPA)
 PHONEME_ID: dict[str, int] = {symbol: index for index, symbol in enumerate(PHONEMES)}
 

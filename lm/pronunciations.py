@@ -76,7 +76,7 @@ def read_tsv(path: str | Path) -> Iterator[Variant]:
 
 def to_tsv(variants: Iterable[Variant]) -> str:
     """Variants as TSV with their source column."""
-    return "".join(f"{v.word}\t{to_symbols(v.phonemes)}\t{v.log_prob:.4g}\t{v.source}\n" for v in variants)
+    return "".join(f"{v.word}\t{to_symbols(v.phonemes)}\t{v.log_prob:.7g}\t{v.source}\n" for v in variants)
 
 
 def merge(variants: Iterable[Variant], *, max_variants: int) -> dict[str, list[Variant]]:

@@ -1,13 +1,14 @@
 """CTC beam search through the lexicon in NumPy: the oracle of the native one, and what runs where that was not built.
 
 A hypothesis is (trie node, was its label emitted in the last frame?, scorer state); at the root the last label has no
-bearing on what may follow, so there the flag is always unset. In every frame each hypothesis is continued in all ways.
-Equal continuations after the same words become one, their probabilities added up: the score of a hypothesis is over all
-its CTC alignments (Graves et al. 2006), and its times are those of the best one. Of equal continuations after different
-words, which nothing later can tell apart, the better one stays. Ties go to what was generated first when equal hypotheses meet, and to the smaller (node, flag, state) in ranking, so
-that the native search can be held to the same output. Log-probabilities are taken relative to the best label of their
-frame: that shifts all hypotheses alike, and keeps scores small over hours. Hypotheses are ranked with the look-ahead of
-their node, the root included: so each has one word on credit, and those between words have no advantage.
+bearing on what may follow, so there the flag is always unset. In every frame each hypothesis is continued in all
+ways. Equal continuations after the same words become one, their probabilities added up: the score of a hypothesis is
+over all its CTC alignments (Graves et al. 2006), and its times are those of the best one. Of equal continuations
+after different words, which nothing later can tell apart, the better one stays. Ties go to what was generated first
+when equal hypotheses meet, and to the smaller (node, flag, state) in ranking, so that the native search can be held
+to the same output. Log-probabilities are taken relative to the best label of their frame: that shifts all hypotheses
+alike, and keeps scores small over hours. Hypotheses are ranked with the look-ahead of their node, the root included:
+so each has one word on credit, and those between words have no advantage.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class _Ends(NamedTuple):
 class _Complete(NamedTuple):
     """A way in which the utterance may end, and all others with the same words."""
 
-    index: int  # of the best one's hypothesis in the beam
+    hypothesis: int  # index of the best one in the beam
     end: _WordEnd | None  # its last word, where that is still open
     words: int  # hash
     score: float  # of all together
@@ -142,8 +143,8 @@ class LexiconSearch:
             readings[reading.words] = same.joined(reading) if same else reading
         if readings:
             best = max(readings.values(), key=lambda reading: reading.score)
-            best_words = self._history.path(int(self._beam.history[best.index]))
-            best_words += [self._path_word(best.index, best.end)] if best.end else []
+            best_words = self._history.path(int(self._beam.history[best.hypothesis]))
+            best_words += [self._path_word(best.hypothesis, best.end)] if best.end else []
         words = self._stable + best_words
         self._restart()
         return words

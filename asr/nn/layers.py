@@ -1,10 +1,11 @@
 """Layers of the chunked Conformer. Each has a `forward` over whole sequences and a `step` over one chunk with a cache.
 
-A stream is cut into chunks of `C` encoder frames (20 ms each). With each chunk come `R` frames of look-ahead: they are
-computed along with the chunk, so that its frames can see them, then thrown away and computed anew as part of the next chunk
-(the "hard copy" of Emformer, Shi et al. 2021). A window is a chunk and its look-ahead: `W = C + R` frames. A frame sees its
-own window and the `left_context` frames before that; convolutions see `K // 2` frames before the window, nothing after it.
-In `forward_chunks` all windows of a clip are computed at once: (B, n, W, D), n windows a clip.
+A stream is cut into chunks of `C` encoder frames (20 ms each). With each chunk come `R` frames of look-ahead: they
+are computed along with the chunk, so that its frames can see them, then thrown away and computed anew as part of the
+next chunk (the "hard copy" of Emformer, Shi et al. 2021). A window is a chunk and its look-ahead: `W = C + R` frames.
+A frame sees its own window and the `left_context` frames before that; convolutions see `K // 2` frames before the
+window, nothing after it. In `forward_chunks` all windows of a clip are computed at once: (B, n, W, D), n windows a
+clip.
 
 Architecture: Gulati et al. 2020 (Conformer), with half-step feed-forward layers; no positions are encoded, so that the
 length of a stream does not matter.
@@ -43,7 +44,8 @@ class ChunkAttention(nn.Module):
         self.out = nn.Linear(d_model, d_model)
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)  # (B, H, T, D/H)
+        heads: Tensor = x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)  # (B, H, T, D/H)
+        return heads
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         heads = F.scaled_dot_product_attention(self._heads(q), self._heads(k), self._heads(v), attn_mask=mask)
@@ -70,7 +72,7 @@ class ChunkAttention(nn.Module):
     def step(
         self, x: Tensor, key: Tensor, value: Tensor, mask: Tensor, look_ahead: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """One window (B, W, D), keys and values of the last `left` frames (B, left, D), and which of both count (B, left + W).
+        """One window (B, W, D), keys and values of the last `left` frames (B, left, D), and which count (B, left + W).
 
         Returns the output (B, W, D) and the keys and values of the last `left` frames once the chunk is past.
         """
@@ -83,8 +85,8 @@ class ChunkAttention(nn.Module):
 class ChunkConvolution(nn.Module):
     """Gated pointwise, depthwise over time, SiLU, pointwise.
 
-    A window's last `K // 2` frames miss part of their right context. `edge` scales them, per channel and per distance from the
-    window's end, so that the layer can learn what the missing taps cost.
+    A window's last `K // 2` frames miss part of their right context. `edge` scales them, per channel and per distance
+    from the window's end, so that the layer can learn what the missing taps cost.
     """
 
     def __init__(self, d_model: int, kernel: int) -> None:

@@ -1,4 +1,4 @@
-"""Acoustic model: log-mel frames (10 ms) -> front end (two frames into one) -> Conformer blocks -> phoneme log-probabilities (20 ms).
+"""Acoustic model: log-mel frames (10 ms) -> front end (two into one) -> Conformer -> phoneme log-probabilities (20 ms).
 
 State of a stream (`EncoderState`), all zeros at the start:
 
@@ -10,7 +10,9 @@ State of a stream (`EncoderState`), all zeros at the start:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -64,6 +66,9 @@ class AcousticModel(nn.Module):
     feature_mean: Tensor
     feature_scale: Tensor
 
+    def _conformers(self) -> Iterator[ConformerBlock]:
+        return cast("Iterator[ConformerBlock]", iter(self.blocks))
+
     def normalize_features(self, mean: Tensor, deviation: Tensor) -> None:
         """Have each mel bin centred and scaled before the first layer, and change that layer so that the outputs stay.
 
@@ -75,7 +80,7 @@ class AcousticModel(nn.Module):
         """
         with torch.no_grad():
             weight = self.frontend.weight.unflatten(1, (4, -1))  # (D, 4, F)
-            weight = weight / self.feature_scale  # for plain features
+            weight = weight * self.feature_scale  # for plain features
             bias = self.frontend.bias - (weight * self.feature_mean).sum((1, 2))
             self.feature_mean.copy_(mean)
             self.feature_scale.copy_(1 / deviation)
@@ -110,7 +115,7 @@ class AcousticModel(nn.Module):
                 x = block(x, mask)
         else:
             x = self._windows(features, chunk)
-            for block in self.blocks:
+            for block in self._conformers():
                 x = block.forward_chunks(x, chunk, self.config.left_context)
             x = x[:, :, :chunk].flatten(1, 2)
         return torch.log_softmax(self.head(x), -1)
@@ -135,7 +140,7 @@ class AcousticModel(nn.Module):
         )
 
     def step(self, features: Tensor, state: EncoderState) -> tuple[Tensor, EncoderState]:
-        """One window of features (B, 2 (C + look_ahead), F) -> the chunk's log-probabilities (B, C, V) and the next state."""
+        """One window of features (B, 2 (C + look_ahead), F) -> the chunk's log-probs (B, C, V) and the next state."""
         config = self.config
         left, ahead = config.left_context, config.look_ahead
         x = self._subsample(features, state.frontend)
@@ -145,12 +150,14 @@ class AcousticModel(nn.Module):
         keys, values = state.key.split(config.d_model, 2), state.value.split(config.d_model, 2)
         convs = state.conv.split(config.d_model, 1)
         new: list[tuple[Tensor, Tensor, Tensor]] = []
-        for block, key, value, conv in zip(self.blocks, keys, values, convs, strict=True):
+        for block, key, value, conv in zip(self._conformers(), keys, values, convs, strict=True):
             x, *caches = block.step(x, key, value, conv, mask, ahead)
             new.append((caches[0], caches[1], caches[2]))
-        key, value, conv = (torch.cat(parts, axis) for parts, axis in zip(zip(*new, strict=True), (2, 2, 1), strict=True))
+        keys, values, convs = zip(*new, strict=True)
         last = features[:, : 2 * chunk][:, -2:].flatten(1)
-        after = EncoderState(key, value, conv, last, state.n_frames + chunk)
+        after = EncoderState(
+            torch.cat(keys, 2), torch.cat(values, 2), torch.cat(convs, 1), last, state.n_frames + chunk
+        )
         return torch.log_softmax(self.head(x[:, :chunk]), -1), after
 
 

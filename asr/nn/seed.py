@@ -1,8 +1,8 @@
 """The pre-trained network that the encoder starts from: the phoneme Conformer inside the `hama` package (Apache-2.0).
 
-Its asset is a table of named fp16 tensors: magic, count, a directory (name, dtype, shape, offset, size), data. Its features are
-another log-mel (reflect-padded 400-point Hann STFT, no pre-emphasis), so `features_to_frontend` folds a fitted linear map
-between the two into the first layer.
+Its asset is a table of named fp16 tensors: magic, count, a directory (name, dtype, shape, offset, size), data. Its
+features are another log-mel (reflect-padded 400-point Hann STFT, no pre-emphasis), so `move_frontend` folds a
+fitted linear map between the two into the first layer.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ def label_index(labels: list[str]) -> list[int]:
 def build_seed(asset: Mapping[str, Tensor], index: list[int] | None = None) -> AcousticModel:
     """Our network with the seed's weights; `index` keeps only those outputs (all 191 where None).
 
-    Its front end expects the seed's features with one frame of delay: pairs (2t-2, 2t-1), (2t, 2t+1) of which frame 2t-2 is unused.
+    Its front end expects the seed's features with one frame of delay: pairs (2t-2, 2t-1), (2t, 2t+1),
+    of which frame 2t-2 is unused.
     """
     keep = list(range(SEED_VOCAB)) if index is None else index
     model = AcousticModel(EncoderConfig(vocab_size=len(keep)))
@@ -109,7 +110,8 @@ def _block(asset: Mapping[str, Tensor], number: int, matrices: tuple[int, ...]) 
     matrix = [asset[f"onnx::MatMul_{m}"].T for m in matrices]
     out = {
         "first.expand.weight": matrix[0], "first.contract.weight": matrix[1],
-        "attention.query_key_value.weight": matrix[2], "attention.query_key_value.bias": asset[source + "attn.in_proj_bias"],
+        "attention.query_key_value.weight": matrix[2],
+        "attention.query_key_value.bias": asset[source + "attn.in_proj_bias"],
         "attention.out.weight": matrix[3], "attention.out.bias": asset[source + "attn.out_proj.bias"],
         "second.expand.weight": matrix[4], "second.contract.weight": matrix[5],
         "convolution.gate.weight": asset[source + "conv.pointwise1.weight"][:, :, 0],
@@ -161,5 +163,5 @@ def move_frontend(model: AcousticModel, feature_map: np.ndarray, bias: np.ndarra
     out.load_state_dict(model.state_dict())
     with torch.no_grad():
         out.frontend.weight.copy_(moved.flatten(1))
-        out.frontend.bias += (taps.sum(1) @ torch.from_numpy(bias)).to(out.frontend.bias.dtype)
+        out.frontend.bias.add_(taps.sum(1) @ torch.from_numpy(bias))
     return out

@@ -1,7 +1,7 @@
 """Forced alignment: which pronunciation of each word of a transcript was spoken, and when.
 
-Viterbi over a graph of the transcript: gap, word, gap, word ..., gap. A gap is any run of blanks and word boundaries, or nothing;
-a word is one of its pronunciations, with blanks between its phonemes where they help.
+Viterbi over a graph of the transcript: gap, word, gap, word ..., gap. A gap is any run of blanks and word boundaries,
+or nothing; a word is one of its pronunciations, with blanks between its phonemes where they help.
 """
 
 from __future__ import annotations
@@ -143,9 +143,7 @@ def _trace(
             if last[word] < 0:
                 last[word] = frame
         state = int(before[state, choices[frame, state]])
-    aligned = (
-        AlignedWord(tuple(words[i][variant[i]]), first[i], last[i] + 1) for i in range(len(words))
-    )
+    aligned = (AlignedWord(tuple(words[i][variant[i]]), first[i], last[i] + 1) for i in range(len(words)))
     return Alignment(tuple(aligned), log_prob_per_frame)
 
 

@@ -1,7 +1,7 @@
 """Augmentation of log-mel features while a batch is read: gain, additive noise, SpecAugment (Park et al. 2019).
 
-Noise is added as power, mel bin by mel bin: log(exp(speech) + g exp(noise)); the phases' cross terms are left out, which
-makes it thousands of times cheaper than mixing waveforms, and needs only the noise's own features.
+Noise is added as power, mel bin by mel bin: log(exp(speech) + g exp(noise)); the phases' cross terms are left out,
+which makes it thousands of times cheaper than mixing waveforms, and needs only the noise's own features.
 Rooms and speeds change the waveform and are made once, by `asr-train prepare`, as further views.
 """
 

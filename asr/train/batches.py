@@ -1,4 +1,4 @@
-"""Which clips go into which step, and the tensors of a step. Everything is a function of (seed, step): resuming needs no state."""
+"""Which clips go into which step, and its tensors: a function of (seed, step), so resuming needs no state."""
 
 from __future__ import annotations
 

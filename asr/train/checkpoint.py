@@ -1,4 +1,4 @@
-"""Checkpoints: written to a temporary folder, then renamed, so that a crash leaves the last good one; `last` names the newest.
+"""Checkpoints: written elsewhere, then renamed, so that a crash leaves the last good one; `last` names the newest.
 
     run/step-001200/ {config.json, model.pt, optimizer.pt, progress.json}     run/last     text: "step-001200"
 Tensors only, read with `weights_only=True`.

@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ import numpy as np
 
 EXAMPLES = """examples:
   asr-train prepare --manifest speech/manifest.jsonl --audio-dir speech --out store --views clean room --teacher
-  asr-train align --store store --lexicon lexicon.bin --out targets.json
-  asr-train run --recipe recipes/acoustic-finetune.toml --store store --targets targets.json --init seed --run runs/first
+  asr-train align --store store --pronunciations pronunciations.tsv --out targets.json
+  asr-train run --recipe recipes/acoustic-finetune.toml --store store --targets targets.json --init seed \\
+      --run runs/first
   asr-train evaluate --checkpoint runs/first/final --bundle asr/data/english --store store --corpus mini_librispeech
 
-A manifest has one JSON object a line: audio, text (or null), seconds, corpus, split. LibriSpeech, Common Voice and any other
-corpus become one with a few lines of code.
+A manifest has one JSON object a line: audio, text (or null), seconds, corpus, split. LibriSpeech, Common Voice and any
+other corpus become one with a few lines of code.
 """
 
 
@@ -33,6 +35,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     _add_prepare(commands.add_parser("prepare", help="cache features (and a teacher's posteriors) of a manifest"))
     _add_align(commands.add_parser("align", help="choose pronunciations by forced alignment; write CTC targets"))
     _add_run(commands.add_parser("run", help="train; goes on from the last checkpoint of the run"))
+    _add_calibrate(commands.add_parser("calibrate", help="fit the confidence of words on transcribed clips"))
     _add_evaluate(commands.add_parser("evaluate", help="word error rate of a checkpoint, streamed, before export"))
     return parser.parse_args(argv)
 
@@ -55,11 +58,11 @@ def _add_prepare(parser: argparse.ArgumentParser) -> None:
 
 def _add_align(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--store", type=Path, required=True, help="a store with teacher posteriors")
-    parser.add_argument("--pronunciations", type=Path, nargs="+", required=True, help="TSV files: word, phonemes, log-prob")
+    parser.add_argument("--pronunciations", type=Path, nargs="+", required=True, help="TSV: word, phonemes, log-prob")
     parser.add_argument("--pseudo", type=Path, help="JSON lines {audio, text} that stand in for missing transcripts")
     parser.add_argument("--min-log-prob", type=float, default=-0.5, help="drop clips that align worse, per frame")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--variants", type=Path, help="also write pronunciations learned from how words were heard (TSV)")
+    parser.add_argument("--variants", type=Path, help="also write pronunciations learned from what was heard (TSV)")
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
@@ -71,6 +74,15 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--noise-dir", type=Path, help="folder of noise recordings")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so many minutes")
     parser.add_argument("--dev-clips", type=int, default=40, help="clips of split dev for the figures at checkpoints")
+
+
+def _add_calibrate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--bundle", type=Path, help="the embedded one if not given")
+    parser.add_argument("--manifest", type=Path, required=True)
+    parser.add_argument("--audio-dir", type=Path, required=True)
+    parser.add_argument("--corpus", nargs="+", required=True)
+    parser.add_argument("--split", default="dev")
+    parser.add_argument("--chunk-ms", type=int, default=640)
 
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
@@ -159,7 +171,10 @@ def run_run(args: argparse.Namespace) -> None:
     plan = BatchPlan(store, targets, recipe, read_noises(args.noise_dir) if args.noise_dir else [])
     args.run.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(args.run, open_checkpoint(args.init).model(), recipe, Validator(store, args.dev_clips))
-    print(f"{plan.steps_per_epoch} steps an epoch, {recipe.optim.steps} in all, starting at {trainer.step}", file=sys.stderr)
+    print(
+        f"{plan.steps_per_epoch} steps an epoch, {recipe.optim.steps} in all, starting at {trainer.step}",
+        file=sys.stderr,
+    )
     with tqdm(total=recipe.optim.steps, initial=trainer.step, unit="step", mininterval=1) as bar:
 
         def on_step(step: int, figures: dict[str, float]) -> None:
@@ -170,6 +185,21 @@ def run_run(args: argparse.Namespace) -> None:
     draw_curves(args.run, args.run / "curves.png")
     if trainer.step >= recipe.optim.steps:
         print(f"wrote {finish_run(args.run, recipe.average_last).folder}")
+
+
+def run_calibrate(args: argparse.Namespace) -> None:
+    """Print the fitted weights as JSON, and how good they are."""
+    from asr.train.calibrate import calibrate
+    from asr.train.manifest import read_manifest
+
+    clips = [c for c in read_manifest(args.manifest) if c.corpus in args.corpus and c.split == args.split and c.text]
+    found = calibrate(args.bundle, clips, args.audio_dir, args.chunk_ms, track)
+    print(json.dumps(asdict(found.weights)))
+    print(
+        f"on {found.n_words} other words, {found.accuracy:.1%} of them right: "
+        f"calibration error {found.expected_calibration_error:.3f}, AUC {found.auc:.3f}",
+        file=sys.stderr,
+    )
 
 
 def run_evaluate(args: argparse.Namespace) -> None:
@@ -189,13 +219,16 @@ def run_evaluate(args: argparse.Namespace) -> None:
         ][:: args.every]
         if not chosen:
             known = sorted({f"{s.clip.corpus} ({s.clip.split})" for s in store.clips})
-            raise SystemExit(f"asr-train: no transcribed clip of {corpus} ({args.split}); the store has {', '.join(known)}")
+            raise SystemExit(
+                f"asr-train: no transcribed clip of {corpus} ({args.split}); the store has {', '.join(known)}"
+            )
         counts = evaluate(model, store, chosen, args.bundle, args.chunk_ms, track)
         print(f"{corpus}: WER {100 * counts.rate:.1f} % ({counts}) on {len(chosen)} clips, {args.chunk_ms} ms")
 
 
 COMMANDS = {
-    "seed": run_seed, "prepare": run_prepare, "align": run_align, "run": run_run, "evaluate": run_evaluate,
+    "seed": run_seed, "prepare": run_prepare, "align": run_align, "run": run_run, "calibrate": run_calibrate,
+    "evaluate": run_evaluate,
 }  # fmt: skip
 
 

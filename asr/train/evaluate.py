@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from lm.normalize import normalize_for_wer
 
 
 def streamed_log_probs(model: AcousticModel, features: np.ndarray, chunk: int) -> FloatArray:
-    """Log-probs (T, V) of features (2T, 80) as a stream of `chunk` encoder frames gives them; the end padded with silence."""
+    """Log-probs (T, V) of features (2T, 80) as a stream of `chunk` encoder frames gives them; silence at the end."""
     padding = np.full((-len(features) % (2 * chunk), features.shape[1]), SILENCE_LOG_MEL, np.float32)
     padded = np.concatenate([features.astype(np.float32), padding])
     with torch.inference_mode():
@@ -30,18 +31,32 @@ def streamed_log_probs(model: AcousticModel, features: np.ndarray, chunk: int) -
     return log_probs
 
 
+@dataclass(frozen=True, slots=True)
+class Language:
+    """The language side of a bundle."""
+
+    bundle: Bundle
+    lexicon: Lexicon
+    scorer: NgramScorer
+
+
+def open_language(path: Path | None) -> Language:
+    """Lexicon and n-gram of the bundle at `path`; of the embedded one where None."""
+    bundle = Bundle.open(path)
+    ngram = NgramModel.open(bundle.file("ngram.bin"))
+    return Language(bundle, Lexicon.open(bundle.file("lexicon.bin")), NgramScorer(ngram))
+
+
 def evaluate(
     model: AcousticModel, store: FeatureStore, clips: Sequence[int], bundle: Path | None, chunk_ms: int, track: Track
 ) -> ErrorCounts:
     """Pooled word errors on clips of the store (by index), with lexicon, n-gram and weights of a bundle."""
-    opened = Bundle.open(bundle)
-    lexicon = Lexicon.open(opened.file("lexicon.bin"))
-    scorer = NgramScorer(NgramModel.open(opened.file("ngram.bin")))
+    language = open_language(bundle)
     total = ErrorCounts()
     for index, clip in track(((i, store.clips[i].clip) for i in clips), "evaluate", len(clips)):
-        search = create_search(lexicon, scorer, opened.manifest.decoding)
+        search = create_search(language.lexicon, language.scorer, language.bundle.manifest.decoding)
         search.advance(streamed_log_probs(model, store.frames(index, "clean"), chunk_ms // 20))
         words = [*search.take_stable(), *search.finish()]
-        heard = " ".join(lexicon.word(word.word) for word in words)
+        heard = " ".join(language.lexicon.word(word.word) for word in words)
         total += count_word_errors(normalize_for_wer(clip.text or ""), heard)
     return total

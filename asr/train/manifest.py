@@ -2,8 +2,8 @@
 
     {"audio": "train/a.flac", "text": "hello there", "seconds": 1.9, "corpus": "name", "split": "train"}
 
-`audio` is relative to the audio folder; `text` may be null (the clip then only serves distillation). LibriSpeech and Common
-Voice are turned into such lines by a few lines of code; any corpus will do.
+`audio` is relative to the audio folder; `text` may be null (the clip then only serves distillation). LibriSpeech and
+Common Voice are turned into such lines by a few lines of code; any corpus will do.
 """
 
 from __future__ import annotations

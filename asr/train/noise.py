@@ -19,12 +19,16 @@ def read_noises(folder: Path) -> list[FloatArray]:
     Raises:
         ValueError: none could be read.
     """
-    noises = []
-    for path in sorted(p for p in folder.iterdir() if p.is_file()):
-        try:
-            noises.append(compute_features(read_samples(path)))
-        except AudioError as error:
-            logger.warning("left out: %s", error)
+    read = (_read(path) for path in sorted(folder.iterdir()) if path.is_file())
+    noises = [noise for noise in read if noise is not None]
     if not noises:
         raise ValueError(f"{folder}: no readable recording in it")
     return noises
+
+
+def _read(path: Path) -> FloatArray | None:
+    try:
+        return compute_features(read_samples(path))
+    except AudioError as error:
+        logger.warning("left out: %s", error)
+        return None

@@ -1,4 +1,4 @@
-"""From a manifest to a feature store: decode, change speed, put in a room, take features, ask the teacher. Once, before training.
+"""From a manifest to a feature store: decode, change speed, put in a room, take features, ask the teacher.
 
 A view that is complete is not made again, so a run that was stopped goes on with the next one.
 """
@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from asr.audio import SAMPLE_RATE, open_audio
-from asr.features import compute_features
+from asr.audio import open_audio
+from asr.features import SILENCE_LOG_MEL, compute_features
 from asr.train.manifest import Clip
 from asr.train.rooms import Room
 from asr.train.store import StoreWriter, write_index
@@ -33,6 +34,19 @@ def read_samples(path: Path) -> FloatArray:
     """All samples of a file, mono, 16 kHz."""
     with open_audio(path) as source:
         return np.concatenate(list(source.blocks()))
+
+
+def read_features(path: Path) -> FloatArray:
+    """Features (T, 80) of a whole file."""
+    return compute_features(read_samples(path))
+
+
+def windows(features: FloatArray, chunk_frames: int, look_ahead_frames: int) -> Iterator[FloatArray]:
+    """Chunks of features (T, 80), each followed by its look-ahead; silence follows the last frame."""
+    silent = -len(features) % chunk_frames + look_ahead_frames
+    padded = np.pad(features, ((0, silent), (0, 0)), constant_values=SILENCE_LOG_MEL)
+    for start in range(0, len(padded) - look_ahead_frames, chunk_frames):
+        yield padded[start : start + chunk_frames + look_ahead_frames]
 
 
 def change_speed(samples: FloatArray, speed: float) -> FloatArray:
@@ -81,18 +95,17 @@ def _write_view(
 ) -> list[tuple[int, int]]:  # fmt: skip
     speed = SPEEDS[view]
     taught = teacher if speed == 1.0 else None
-    writer = StoreWriter(out, view, with_teacher=taught is not None)
-    for _, clip in track(enumerate(clips), view, len(clips)):
-        if view != "clean" and clip.split != "train":
-            writer.add(np.zeros((0, 80), np.float32), None if taught is None else taught(np.zeros(0, np.float32)))
-            continue
-        samples = read_samples(audio_dir / clip.audio)
-        sounding = change_speed(samples, speed)
-        if view == "room":
-            sounding = rooms[rng.integers(len(rooms))].apply(sounding)
-        features = compute_features(sounding)
-        writer.add(features, None if taught is None else fit_rows(taught(samples), len(features) // 2))
-    writer.close()
+    with closing(StoreWriter(out, view, with_teacher=taught is not None)) as writer:
+        for _, clip in track(enumerate(clips), view, len(clips)):
+            if view != "clean" and clip.split != "train":
+                samples = sounding = np.zeros(0, np.float32)
+            else:
+                samples = read_samples(audio_dir / clip.audio)
+                sounding = change_speed(samples, speed)
+                if view == "room":
+                    sounding = rooms[int(rng.integers(len(rooms)))].apply(sounding)
+            features = compute_features(sounding)
+            writer.add(features, None if taught is None else fit_rows(taught(samples), len(features) // 2))
     return writer.spans
 
 
@@ -102,8 +115,3 @@ def fit_rows(log_probs: FloatArray, n_rows: int) -> FloatArray:
         return log_probs[:0]
     missing = max(0, n_rows - len(log_probs))
     return np.concatenate([log_probs[:n_rows], np.repeat(log_probs[-1:], missing, 0)])
-
-
-def seconds_of(samples: FloatArray) -> float:
-    """Length in seconds."""
-    return len(samples) / SAMPLE_RATE

@@ -83,11 +83,19 @@ def read_recipe(path: str | Path) -> Recipe:
     Raises:
         RecipeError: not TOML, an unknown key, or a value of the wrong type.
     """
+    return _build(Recipe, read_toml(path), str(path))
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """The content of a TOML file, on any supported Python.
+
+    Raises:
+        RecipeError: not TOML.
+    """
     try:
-        raw = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{path}: {error}") from None
-    return _build(Recipe, raw, str(path))
 
 
 def _build(kind: type[T], raw: Mapping[str, Any], where: str) -> T:
@@ -98,7 +106,7 @@ def _build(kind: type[T], raw: Mapping[str, Any], where: str) -> T:
         if key not in known:
             raise RecipeError(f"{where}: unknown key {key!r}; known here: {', '.join(known)}")
         if is_dataclass(hints[key]):
-            values[key] = _build(hints[key], value, f"{where} [{key}]")  # type: ignore[arg-type]
+            values[key] = _build(hints[key], value, f"{where} [{key}]")
         else:
             values[key] = _typed(value, getattr(kind(), key), f"{where}: {key}")
     return kind(**values)

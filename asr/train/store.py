@@ -1,7 +1,8 @@
-"""Cached features on disk: one flat float16 file a view of the audio (as it is, in a room, faster, slower), mapped when read.
+"""Cached features on disk: one flat float16 file a view of the audio (clean, room, slow, fast), mapped when read.
 
-A folder holds `clips.jsonl` (one line a clip: the manifest's fields and `views: {name: [first_frame, n_frames]}`), a file
-`<view>.f16` (frames, 80) for each view, and, where a teacher has been asked, `<view>.teacher.f16` (frames // 2, V) log-probs.
+A folder holds `clips.jsonl` (one line a clip: the manifest's fields and `views: {name: [first_frame, n_frames]}`), a
+file `<view>.f16` (frames, 80) for each view, and, where a teacher has been asked, `<view>.teacher.f16` (frames // 2,
+V) log-probs.
 """
 
 from __future__ import annotations

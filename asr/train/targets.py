@@ -45,14 +45,16 @@ class AlignmentReport:
 
 def read_pseudo(path: Path) -> dict[str, str]:
     """Machine transcripts by audio path, from JSON lines {audio, text}."""
-    out = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            row = json.loads(line)
-            out[row["audio"]] = row["text"]
-        except (ValueError, KeyError, TypeError):
-            raise ManifestError(f"{path}:{number}: expected an object with audio and text") from None
-    return out
+    lines = enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+    return dict(_pseudo_row(line, f"{path}:{number}") for number, line in lines)
+
+
+def _pseudo_row(line: str, where: str) -> tuple[str, str]:
+    try:
+        row = json.loads(line)
+        return row["audio"], row["text"]
+    except (ValueError, KeyError, TypeError):
+        raise ManifestError(f"{where}: expected an object with audio and text") from None
 
 
 def read_pronunciations(paths: Sequence[Path]) -> dict[str, list[Pronunciation]]:
@@ -108,7 +110,7 @@ def heard_pronunciations(report: AlignmentReport, store: FeatureStore) -> Iterat
 def learn_variants(
     report: AlignmentReport, folder: Path, *, min_count: int = 3, min_share: float = 0.08
 ) -> list[tuple[str, Pronunciation, float]]:
-    """Variants heard at least `min_count` times and in `min_share` of a word's occurrences, with log share against the commonest."""
+    """Variants heard `min_count` times or more and in `min_share` of a word's occurrences, with log(share / best)."""
     store = FeatureStore.open(folder, n_phonemes=len(PHONEMES))
     counts: dict[str, Counter[Pronunciation]] = defaultdict(Counter)
     for word, heard in heard_pronunciations(report, store):

@@ -1,7 +1,7 @@
 """The training loop: steps drawn from a `BatchPlan`, CTC and distillation losses, checkpoints, log.
 
-A run is a function of recipe and data: batch and augmentation of step `n` depend on (seed, n) alone, so a run that was killed
-goes on from its last checkpoint exactly as it would have gone on without the kill.
+A run is a function of recipe and data: batch and augmentation of step `n` depend on (seed, n) alone, so a run that
+was killed goes on from its last checkpoint exactly as it would have gone on without the kill.
 """
 
 from __future__ import annotations
@@ -122,7 +122,9 @@ class Trainer:
             self._optimizer.load_state_dict(resumed.optimizer_state())
             self.step = resumed.step
 
-    def fit(self, plan: BatchPlan, *, on_step: Callable[[int, dict[str, float]], None], until: float = math.inf) -> None:
+    def fit(
+        self, plan: BatchPlan, *, on_step: Callable[[int, dict[str, float]], None], until: float = math.inf
+    ) -> None:
         """Train to the recipe's last step, or until the clock (`time.monotonic`) passes `until`."""
         saved = time.monotonic()
         for batch in _prefetch(plan, self.step, self._recipe.optim.steps):
@@ -154,7 +156,7 @@ class Trainer:
         with _autocast(self._device):
             log_probs = self.model(batch.features.to(self._device), batch.lens.to(self._device), batch.chunk)
         losses = compute_losses(log_probs.float().cpu(), batch, self._recipe)
-        losses.total.backward()  # type: ignore[no-untyped-call]
+        losses.total.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._recipe.optim.clip_norm)
         if bool(torch.isfinite(norm)):
             self._optimizer.step()

@@ -1,4 +1,4 @@
-"""Figures at checkpoints: phoneme errors against forced choice of the teacher, streamed. Cheap, so that they can come often."""
+"""Figures at checkpoints: phoneme errors against the teacher's best labels, streamed. Cheap enough to come often."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from asr.train.store import FeatureStore
 
 
 class Validator:
-    """Phoneme error rate and divergence of the streamed model (640 ms) from the full-context teacher on some dev clips."""
+    """Phoneme error rate and divergence of the model streamed at 640 ms from the full-context teacher on dev clips."""
 
     def __init__(self, store: FeatureStore, n_clips: int) -> None:
         self._store = store

@@ -126,7 +126,7 @@ def train(targets: Targets, config: G2PConfig) -> G2PNetwork:
         for words, spoken in _batches(targets, config.batch_size, rng):
             loss = _ctc_loss(network(torch.from_numpy(encode_letters(words))), spoken)
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]  # torch's own gap
+            loss.backward()
             nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
             schedule.step()

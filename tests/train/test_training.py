@@ -1,0 +1,211 @@
+import contextlib
+import json
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from asr.nn.model import AcousticModel, EncoderConfig  # noqa: E402
+from asr.train.augment import add_noise, augment  # noqa: E402
+from asr.train.batches import BatchPlan  # noqa: E402
+from asr.train.checkpoint import CheckpointError, average, last_checkpoint, open_checkpoint, save_checkpoint  # noqa: E402
+from asr.train.manifest import Clip, ManifestError, read_manifest  # noqa: E402
+from asr.train.recipe import AugmentConfig, OptimConfig, Recipe, RecipeError, read_recipe  # noqa: E402
+from asr.train.store import FeatureStore, StoreError, StoreWriter, write_index  # noqa: E402
+from asr.train.trainer import Trainer, finish_run, learning_rate_scale  # noqa: E402
+
+V = 6
+CONFIG = EncoderConfig(
+    d_model=16, n_heads=2, n_layers=1, d_ff=24, kernel=3, left_context=16, look_ahead=2, vocab_size=V
+)
+
+
+@pytest.fixture
+def store(tmp_path):
+    """Twelve clips of one second; phoneme k lifts a band of mel bins. The last clip has no transcript."""
+    rng = np.random.default_rng(0)
+    writer = StoreWriter(tmp_path / "store", "clean", with_teacher=True)
+    clips, targets = [], {}
+    for number in range(12):
+        phonemes = rng.integers(2, V, 4)
+        features = rng.normal(-8, 0.5, (100, 80)).astype(np.float32)
+        teacher = np.full((50, V), np.log(0.01), np.float32)
+        teacher[:, 0] = np.log(0.95)
+        for place, phoneme in enumerate(phonemes):
+            start = 10 + 20 * place
+            features[start : start + 10, 10 * phoneme : 10 * phoneme + 10] += 6
+            teacher[start // 2 + 2] = np.log(0.01)
+            teacher[start // 2 + 2, phoneme] = np.log(0.95)
+        writer.add(features, teacher)
+        clips.append(Clip(f"{number}.wav", "x" if number < 11 else None, 1.0, "toy", "train"))
+        if number < 11:
+            targets[f"{number}.wav"] = phonemes.tolist()
+    writer.close()
+    write_index(tmp_path / "store", clips, {"clean": writer.spans})
+    return FeatureStore.open(tmp_path / "store", n_phonemes=V), targets
+
+
+def make_recipe(**changes):
+    values = {"batch_s": 4.0, "chunks": (8, 0), "chunk_weights": (1.0, 1.0), "average_last": 2} | changes
+    return Recipe(optim=OptimConfig(learning_rate=3e-3, warmup_steps=3, steps=12), **values)
+
+
+def new_model():
+    torch.manual_seed(1)
+    return AcousticModel(CONFIG)
+
+
+def train(run, store, recipe, stop_after=None):
+    data, targets = store
+    run.mkdir(exist_ok=True)
+    trainer = Trainer(run, new_model(), recipe, lambda model: {"dev_x": 1.0})
+    losses = []
+
+    class StopError(Exception):
+        pass
+
+    def on_step(step, figures):
+        losses.append(figures["ctc"] + figures["distill"])
+        if step == stop_after:
+            trainer.save()
+            raise StopError
+
+    with contextlib.suppress(StopError):
+        trainer.fit(BatchPlan(data, targets, recipe, []), on_step=on_step)
+    return trainer, losses
+
+
+def test_losses_fall(tmp_path, store):
+    _, losses = train(tmp_path / "run", store, make_recipe())
+    assert np.mean(losses[-3:]) < 0.7 * np.mean(losses[:3])
+
+
+def test_resumed_run_ends_with_the_same_weights(tmp_path, store):
+    whole, _ = train(tmp_path / "whole", store, make_recipe())
+    train(tmp_path / "cut", store, make_recipe(), stop_after=5)
+    resumed, _ = train(tmp_path / "cut", store, make_recipe())
+    assert resumed.step == whole.step == 12
+    for key, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[key]), key
+
+
+def test_half_written_checkpoint_is_ignored(tmp_path):
+    model = new_model()
+    save_checkpoint(tmp_path, 3, model, torch.optim.AdamW(model.parameters()), keep=2)
+    (tmp_path / ".step-000009.part").mkdir()
+    assert last_checkpoint(tmp_path).step == 3
+    (tmp_path / "step-000003" / "model.pt").write_bytes(b"cut")
+    with pytest.raises(Exception, match=r"usable|PytorchStreamReader|pickle|Invalid"):
+        last_checkpoint(tmp_path).model()
+
+
+def test_old_checkpoints_go_and_the_average_is_the_mean(tmp_path):
+    model = new_model()
+    optimizer = torch.optim.AdamW(model.parameters())
+    for step in (1, 2, 3):
+        with torch.no_grad():
+            model.head.bias.fill_(step)
+        save_checkpoint(tmp_path, step, model, optimizer, keep=2)
+    assert sorted(path.name for path in tmp_path.glob("step-*")) == ["step-000002", "step-000003"]
+    final = finish_run(tmp_path, 2).model()
+    assert torch.allclose(final.head.bias, torch.full((V,), 2.5))
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        average([])
+    with pytest.raises(CheckpointError, match="neither"):
+        open_checkpoint(tmp_path / "nowhere")
+
+
+def test_batches_depend_on_seed_and_step_alone(store):
+    data, targets = store
+    plans = [BatchPlan(data, targets, make_recipe(seed=seed), []) for seed in (1, 1, 2)]
+    batches = [plan.batch(7) for plan in plans]
+    assert torch.equal(batches[0].features, batches[1].features)
+    assert torch.equal(batches[0].targets, batches[1].targets)
+    assert batches[0].features.shape != batches[2].features.shape or not torch.equal(
+        batches[0].features, batches[2].features
+    )
+
+
+def test_every_clip_comes_once_an_epoch(store):
+    data, targets = store
+    plan = BatchPlan(data, targets, make_recipe(), [])
+    n = sum(len(plan.batch(step).lens) for step in range(plan.steps_per_epoch))
+    assert n == 12
+
+
+def test_clips_without_transcript_serve_distillation_only(store):
+    data, targets = store
+    plan = BatchPlan(data, targets, make_recipe(distill_weight=0.0), [])
+    assert sum(len(plan.batch(step).lens) for step in range(plan.steps_per_epoch)) == 11
+    with pytest.raises(ValueError, match="no clip"):
+        BatchPlan(data, {}, make_recipe(distill_weight=0.0), [])
+
+
+def test_noise_has_the_asked_level():
+    rng = np.random.default_rng(0)
+    speech, noise = np.zeros((50, 80), np.float32), rng.normal(-3, 0.1, (30, 80)).astype(np.float32)
+    mixed = add_noise(speech, noise, 0.0, rng)
+    assert np.mean(np.exp(mixed)) == pytest.approx(2.0, rel=0.02)  # as much noise as speech: twice the power
+    assert np.allclose(add_noise(speech, noise, 100.0, rng), speech, atol=1e-3)
+
+
+def test_augmenting_leaves_its_input_alone():
+    features = np.random.default_rng(0).normal(size=(100, 80)).astype(np.float32)
+    before = features.copy()
+    out = augment(features, [], AugmentConfig(), np.random.default_rng(1))
+    assert np.array_equal(features, before)
+    assert not np.array_equal(out, before)
+
+
+def test_learning_rate_rises_then_falls():
+    recipe = make_recipe()
+    scales = [learning_rate_scale(step, recipe) for step in range(12)]
+    assert scales[0] < scales[1] < scales[2] == 1.0
+    assert all(a > b for a, b in zip(scales[3:], scales[4:], strict=False))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("sed = 1", "unknown key 'sed'"), ("seed = 'x'", "expected int"), ("[optim]\nlr = 1", "unknown key 'lr'"),
+     ("chunks = [1]", "chunk_weights"), ("seed = ", "recipe.toml"), ("ctc_weight = -1", "negative")],
+)  # fmt: skip
+def test_wrong_recipe(tmp_path, text, message):
+    path = tmp_path / "recipe.toml"
+    path.write_text(text)
+    with pytest.raises(RecipeError, match=message):
+        read_recipe(path)
+
+
+def test_recipe_is_read(tmp_path):
+    path = tmp_path / "recipe.toml"
+    path.write_text("batch_s = 30\nchunks = [8]\nchunk_weights = [1]\n[repeats]\ntoy = 2\n[optim]\nsteps = 5\n")
+    recipe = read_recipe(path)
+    assert (recipe.batch_s, recipe.chunks, recipe.repeats, recipe.optim.steps) == (30.0, (8,), {"toy": 2.0}, 5)
+
+
+@pytest.mark.parametrize("line", ["{", '{"audio": "a"}', '{"audio": 1, "text": "x", "seconds": 1}', "[]"])
+def test_wrong_manifest(tmp_path, line):
+    path = tmp_path / "manifest.jsonl"
+    path.write_text('{"audio": "a", "text": null, "seconds": 1}\n' + line + "\n")
+    with pytest.raises(ManifestError, match="manifest.jsonl:2"):
+        read_manifest(path)
+
+
+def test_store_says_what_is_missing(tmp_path, store):
+    with pytest.raises(StoreError, match="asr-train prepare"):
+        FeatureStore.open(tmp_path / "nothing", n_phonemes=V)
+    (tmp_path / "store" / "clean.f16").unlink()
+    with pytest.raises(StoreError, match="clean.f16"):
+        FeatureStore.open(tmp_path / "store", n_phonemes=V)
+
+
+def test_log_can_be_drawn(tmp_path, store):
+    pytest.importorskip("matplotlib")
+    from asr.train.curves import draw_curves
+
+    train(tmp_path / "run", store, make_recipe())
+    rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert rows[-1]["dev_x"] == 1.0
+    draw_curves(tmp_path / "run", tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size > 5000
