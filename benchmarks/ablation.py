@@ -3,7 +3,8 @@
     python -m benchmarks.ablation --store store --settings recipes/english-bundle.json --rows rows.toml --out out.json
 
 `rows.toml` holds a list `[[row]]` with name, checkpoint (or "teacher": the posteriors in the store), lexicon, ngram
-and, where they differ from the usual, chunk_ms (0: the whole clip at once), look_ahead (encoder frames) and decoding values.
+and, where they differ from the usual, chunk_ms (0: the whole clip at once), look_ahead (encoder frames) and decoding
+values.
 """
 
 from __future__ import annotations
