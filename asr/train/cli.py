@@ -73,6 +73,9 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", type=Path, required=True, help="folder of the run; made where missing")
     parser.add_argument("--noise-dir", type=Path, help="folder of noise recordings")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so many minutes")
+    parser.add_argument(
+        "--bundle", type=Path, help="lexicon and n-gram for the word errors at checkpoints (embedded one)"
+    )
     parser.add_argument("--dev-clips", type=int, default=40, help="clips of split dev for the figures at checkpoints")
 
 
@@ -162,7 +165,7 @@ def run_run(args: argparse.Namespace) -> None:
     from asr.train.recipe import read_recipe
     from asr.train.store import FeatureStore
     from asr.train.trainer import Trainer, finish_run
-    from asr.train.validate import Validator
+    from asr.train.validate import Validator, embedded_language
     from lm.phones import PHONEMES
 
     recipe = read_recipe(args.recipe)
@@ -170,7 +173,12 @@ def run_run(args: argparse.Namespace) -> None:
     targets = json.loads(args.targets.read_text()) if args.targets else {}
     plan = BatchPlan(store, targets, recipe, read_noises(args.noise_dir) if args.noise_dir else [])
     args.run.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(args.run, open_checkpoint(args.init).model(), recipe, Validator(store, args.dev_clips))
+    trainer = Trainer(
+        args.run,
+        open_checkpoint(args.init).model(),
+        recipe,
+        Validator(store, args.dev_clips, embedded_language(args.bundle)),
+    )
     print(
         f"{plan.steps_per_epoch} steps an epoch, {recipe.optim.steps} in all, starting at {trainer.step}",
         file=sys.stderr,
