@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,8 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_
 
 
 def cpu_seconds() -> float:
-    """User and system time of this process so far."""
-    times = os.times()
-    return times.user + times.system
+    """User and system time of this process so far, all threads."""
+    return time.process_time()
 
 
 def peak_rss_bytes() -> int:

@@ -100,7 +100,7 @@ def run_system(
         "options": options if system == "sottovoce" else {},
         "clips": len(done),
         "audio_s": round(seconds, 1),
-        "cpu_s": round(cpu_s, 2),
+        "cpu_s": round(cpu_s, 4),
         "wall_s": round(wall_s, 2),
         "rtf": round(cpu_s / seconds, 5),
         "load_s": round(figures["load_s"], 3),

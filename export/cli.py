@@ -60,7 +60,7 @@ def run_encoder(args: argparse.Namespace) -> None:
     from asr.train.checkpoint import open_checkpoint
     from export.onnx_graph import export_encoder
     from export.parity import compare, run_onnx, run_torch
-    from export.quantize import Int8Dynamic, quantize_encoder
+    from export.quantize import Int8Weights, quantize_encoder
 
     model = open_checkpoint(args.checkpoint).model().eval()
     if args.float:
@@ -69,7 +69,7 @@ def run_encoder(args: argparse.Namespace) -> None:
         with tempfile.TemporaryDirectory() as folder:
             plain = Path(folder) / "encoder.onnx"
             export_encoder(model, plain, chunk_ms=args.chunk_ms)
-            quantize_encoder(plain, args.out, Int8Dynamic())
+            quantize_encoder(plain, args.out, Int8Weights())
     features = np.random.default_rng(0).normal(-7, 4, (640, 80)).astype(np.float32)
     report = compare(run_torch(model, features, 64), run_onnx(args.out, model, features, 64))
     print(f"wrote {args.out}: {args.out.stat().st_size} bytes; against torch: {report}")
@@ -82,7 +82,7 @@ def run_bundle(args: argparse.Namespace) -> None:
     from asr.config import DecodingConfig
     from asr.endpoint import EndpointConfig
     from export.bundle import write_bundle
-    from export.quantize import Int8Dynamic
+    from export.quantize import Int8Weights
 
     settings = json.loads(args.settings.read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as folder:
@@ -102,7 +102,7 @@ def run_bundle(args: argparse.Namespace) -> None:
             decoding=DecodingConfig.from_dict(settings["decoding"]),
             confidence=ConfidenceWeights(**settings["confidence"]),
             endpoint=EndpointConfig(**settings["endpoint"]),
-            quantization={"encoder": asdict(Int8Dynamic())},
+            quantization={"encoder": {"weights": "int8 per column", "activations": "float32", **asdict(Int8Weights())}},
             provenance=settings["provenance"],
             license=settings["license"],
         )
