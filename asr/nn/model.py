@@ -33,7 +33,7 @@ class EncoderConfig:
     kernel: int = 31
     left_context: int = 128
     """Encoder frames (20 ms) that a chunk sees before itself."""
-    look_ahead: int = 16
+    look_ahead: int = 20
     """Encoder frames that a chunk sees after itself; they are computed again with the next chunk."""
     vocab_size: int = 42
 

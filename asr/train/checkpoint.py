@@ -100,12 +100,13 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     return found
 
 
-def average(checkpoints: Sequence[Checkpoint]) -> AcousticModel:
-    """A network whose weights are the mean of the checkpoints' weights (Polyak)."""
+def average(checkpoints: Sequence[Checkpoint], shares: Sequence[float] | None = None) -> AcousticModel:
+    """A network with the mean of the checkpoints' weights; equal shares unless `shares` (sum 1) says otherwise."""
     if not checkpoints:
         raise CheckpointError("no checkpoint to average")
+    parts = shares or [1 / len(checkpoints)] * len(checkpoints)
     states = [checkpoint.model().state_dict() for checkpoint in checkpoints]
-    mean = {key: torch.stack([state[key] for state in states]).mean(0) for key in states[0]}
+    mean = {key: sum(part * state[key] for part, state in zip(parts, states, strict=True)) for key in states[0]}
     model = checkpoints[-1].model()
     model.load_state_dict(mean)
     return model

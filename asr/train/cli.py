@@ -35,6 +35,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     _add_prepare(commands.add_parser("prepare", help="cache features (and a teacher's posteriors) of a manifest"))
     _add_align(commands.add_parser("align", help="choose pronunciations by forced alignment; write CTC targets"))
     _add_run(commands.add_parser("run", help="train; goes on from the last checkpoint of the run"))
+    _add_average(commands.add_parser("average", help="weighted mean of two checkpoints, such as a run and its seed"))
     _add_calibrate(commands.add_parser("calibrate", help="fit the confidence of words on transcribed clips"))
     _add_evaluate(commands.add_parser("evaluate", help="word error rate of a checkpoint, streamed, before export"))
     return parser.parse_args(argv)
@@ -79,6 +80,13 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dev-clips", type=int, default=40, help="clips of split dev for the figures at checkpoints")
 
 
+def _add_average(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--other", type=Path, required=True)
+    parser.add_argument("--other-share", type=float, default=0.3, help="weight of the other, 0 to 1 (%(default)s)")
+    parser.add_argument("--out", type=Path, required=True)
+
+
 def _add_calibrate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bundle", type=Path, help="the embedded one if not given")
     parser.add_argument("--manifest", type=Path, required=True)
@@ -108,6 +116,8 @@ def track(items: Iterable[tuple[int, Any]], label: str, total: int) -> Iterable[
 
 def run_seed(args: argparse.Namespace) -> None:
     """Make the starting checkpoint."""
+    import torch
+
     from asr.nn.seed import build_seed, label_index, move_frontend, read_asset, seed_labels
     from asr.train.checkpoint import write_model
     from asr.train.featuremap import fit_on_clips
@@ -115,11 +125,12 @@ def run_seed(args: argparse.Namespace) -> None:
 
     asset = read_asset()
     clips = [clip for clip in read_manifest(args.manifest) if clip.split == "train" and clip.seconds > 1]
-    feature_map, bias, explained = fit_on_clips(asset, clips, args.audio_dir, args.clips)
-    model = move_frontend(build_seed(asset, label_index(seed_labels())), feature_map, bias)
+    fitted = fit_on_clips(asset, clips, args.audio_dir, args.clips)
+    model = move_frontend(build_seed(asset, label_index(seed_labels())), fitted.feature_map, fitted.bias)
+    model.normalize_features(torch.from_numpy(fitted.mean), torch.from_numpy(fitted.deviation))
     args.out.mkdir(parents=True, exist_ok=True)
     write_model(args.out, model, 0)
-    print(f"wrote {args.out}; the feature map explains {explained:.1%} of the variance")
+    print(f"wrote {args.out}; the feature map explains {fitted.explained:.1%} of the variance")
 
 
 def run_prepare(args: argparse.Namespace) -> None:
@@ -195,6 +206,19 @@ def run_run(args: argparse.Namespace) -> None:
         print(f"wrote {finish_run(args.run, recipe.average_last).folder}")
 
 
+def run_average(args: argparse.Namespace) -> None:
+    """Write the weighted mean of two checkpoints."""
+    from asr.train.checkpoint import average, open_checkpoint, write_model
+
+    if not 0 <= args.other_share <= 1:
+        raise ValueError(f"--other-share: expected 0 to 1, found {args.other_share}")
+    pair = [open_checkpoint(args.checkpoint), open_checkpoint(args.other)]
+    model = average(pair, [1 - args.other_share, args.other_share])
+    args.out.mkdir(parents=True, exist_ok=True)
+    write_model(args.out, model, pair[0].step)
+    print(f"wrote {args.out}")
+
+
 def run_calibrate(args: argparse.Namespace) -> None:
     """Print the fitted weights as JSON, and how good they are."""
     from asr.train.calibrate import calibrate
@@ -235,7 +259,8 @@ def run_evaluate(args: argparse.Namespace) -> None:
 
 
 COMMANDS = {
-    "seed": run_seed, "prepare": run_prepare, "align": run_align, "run": run_run, "calibrate": run_calibrate,
+    "seed": run_seed, "prepare": run_prepare, "align": run_align, "run": run_run, "average": run_average,
+    "calibrate": run_calibrate,
     "evaluate": run_evaluate,
 }  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,26 @@ from asr.train.manifest import Clip
 from asr.train.prepare import read_samples
 
 
+@dataclass(frozen=True, slots=True)
+class FittedMap:
+    """What the seed needs to take our features."""
+
+    feature_map: np.ndarray
+    """(160, 80)."""
+    bias: np.ndarray
+    """(80,)."""
+    explained: float
+    """Share of variance explained on the frames that were held out."""
+    mean: np.ndarray
+    """(80,) of our features over the clips."""
+    deviation: np.ndarray
+    """(80,) standard deviation."""
+
+
 def fit_on_clips(
     asset: Mapping[str, Tensor], clips: Sequence[Clip], audio_dir: Path, n: int, *, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Map (160, 80), bias (80,) and the share of variance explained on a tenth of the frames that was held out.
+) -> FittedMap:
+    """Fit on nine tenths of the frames of `n` clips; the rest says how well.
 
     Half of the clips are played at another level, -15 to +6 dB, so that the map holds for quiet speech too.
     """
@@ -35,4 +52,6 @@ def fit_on_clips(
     fitted = len(inputs) * 9 // 10
     feature_map, bias = fit_feature_map(inputs[:fitted], outputs[:fitted])
     residual = outputs[fitted:] - (inputs[fitted:] @ feature_map + bias)
-    return feature_map, bias, float(1 - residual.var() / outputs[fitted:].var())
+    explained = float(1 - residual.var() / outputs[fitted:].var())
+    own_features = inputs[:, 80:]  # the later of the two frames
+    return FittedMap(feature_map, bias, explained, own_features.mean(0), own_features.std(0))

@@ -110,6 +110,8 @@ def test_old_checkpoints_go_and_the_average_is_the_mean(tmp_path):
     assert sorted(path.name for path in tmp_path.glob("step-*")) == ["step-000002", "step-000003"]
     final = finish_run(tmp_path, 2).model()
     assert torch.allclose(final.head.bias, torch.full((V,), 2.5))
+    pair = [open_checkpoint(tmp_path / name) for name in ("step-000002", "step-000003")]
+    assert torch.allclose(average(pair, [0.25, 0.75]).head.bias, torch.full((V,), 2.75))
     with pytest.raises(CheckpointError, match="no checkpoint"):
         average([])
     with pytest.raises(CheckpointError, match="neither"):
