@@ -9,6 +9,8 @@ from typing import Any
 
 from asr.errors import OptionError
 
+SEMIRINGS = ("log", "tropical")
+
 
 @dataclass(frozen=True, slots=True)
 class DecodingConfig:
@@ -34,8 +36,13 @@ class DecodingConfig:
     """In a frame whose blank has a higher log-probability than this, only the blank is tried; 0 switches that off."""
     stable_after_frames: int = 300
     """Words that ended more than this many output frames ago are settled: other readings of them are given up."""
+    semiring: str = "log"
+    """A reading's score is over all its alignments (`log`), or that of its best one (`tropical`), as in a decoder of
+    weighted automata: sherpa-onnx with an exported `ctc_graph`."""
 
     def __post_init__(self) -> None:
+        if self.semiring not in SEMIRINGS:
+            raise OptionError(f"semiring is {self.semiring!r}, expected one of {', '.join(SEMIRINGS)}")
         for name in ("beam_size", "stable_after_frames"):
             value = getattr(self, name)
             if type(value) is not int or value < 1:

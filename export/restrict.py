@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lm.backoff import BackoffTrigram, Keys, normalized, pair_key
+from lm.backoff import BackoffTrigram, Floats, Keys, normalized, pair_key
 from lm.lexicon import Lexicon
 from lm.lexicon_build import Pronunciation, build_lexicon
 from lm.ngram import NgramModel
@@ -45,7 +45,8 @@ def restrict(
     """Write `lexicon.bin`, `ngram.bin` and the word list `words.txt` of some words into `folder`.
 
     The bigrams that matter most are kept: by P(first, second) * (log P(second | first) - what back-off says), where
-    that is positive. Back-off weights are computed anew.
+    that is positive. Back-off weights are computed anew, and bigrams that back-off would then beat are dropped: a
+    graph, which may always back off, could not hold to them.
 
     Args:
         lexicon: the whole lexicon.
@@ -111,14 +112,25 @@ def _bigram_model(ngram: NgramModel, kept: Indices, max_bigrams: int) -> Backoff
     worth[~(np.isin(first, kept) & np.isin(second, kept))] = 0.0
     chosen = np.sort(np.argsort(-worth, kind="stable")[:max_bigrams])
     chosen = chosen[worth[chosen] > 0]
-    key: Keys = pair_key(np.searchsorted(kept, first[chosen]), np.searchsorted(kept, second[chosen]))
+    while True:
+        model = _with_bigrams(unigram[kept], kept, first[chosen], second[chosen], log_prob[chosen])
+        backed_off = model.unigram_backoff[np.searchsorted(kept, first[chosen])] + unigram[second[chosen]]
+        is_beaten = log_prob[chosen] <= backed_off
+        if not is_beaten.any():
+            return model
+        chosen = chosen[~is_beaten]
+
+
+def _with_bigrams(unigram: Floats, kept: Indices, first: Indices, second: Indices, log_prob: Floats) -> BackoffTrigram:
+    """The model over the words `kept` with some bigrams, its back-off weights computed."""
+    key: Keys = pair_key(np.searchsorted(kept, first), np.searchsorted(kept, second))
     none = np.zeros(0, np.float32)
     return normalized(
         BackoffTrigram(
-            unigram_log_prob=unigram[kept],
+            unigram_log_prob=unigram,
             unigram_backoff=np.zeros(len(kept), np.float32),
             bigram_key=key,
-            bigram_log_prob=log_prob[chosen].astype(np.float32),
+            bigram_log_prob=log_prob.astype(np.float32),
             bigram_backoff=np.zeros(len(key), np.float32),
             trigram_key=np.zeros(0, np.uint64),
             trigram_log_prob=none,

@@ -42,6 +42,7 @@ class Search:
         boundary_skip_log_prob: float,
         blank_skip_log_prob: float,
         stable_after_frames: int,
+        is_tropical: bool,
     ) -> None: ...
     def advance(self, frames: FloatArray) -> None:
         """Take in contiguous frames (T, V) without NaN."""

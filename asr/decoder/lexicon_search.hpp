@@ -11,18 +11,13 @@
 #include <utility>
 #include <vector>
 
+#include "candidates.hpp"
 #include "history.hpp"
 #include "word_scorer.hpp"
 
 namespace sottovoce {
 
 constexpr uint8_t kBlank = 0, kBoundary = 1;
-
-struct Config {
-    size_t beam_size;
-    double beam_threshold, token_threshold, lm_weight, word_score, boundary_skip_log_prob, blank_skip_log_prob;
-    int64_t stable_after_frames;
-};
 
 // Arrays of lexicon.bin; layout in docs/architecture.md.
 struct Trie {
@@ -37,7 +32,7 @@ struct Trie {
 class LexiconSearch {
   public:
     LexiconSearch(const Trie& trie, WordScorer& scorer, const Config& config)
-        : trie_(trie), scorer_(scorer), config_(config) {
+        : trie_(trie), scorer_(scorer), config_(config), candidates_(config, trie.node_lookahead) {
         restart();
     }
 
@@ -99,15 +94,6 @@ class LexiconSearch {
         int64_t end;    // frame after the last phoneme's last emission, of whichever word
         double acoustic, acoustic_at_end;  // of the word in progress, up to now and up to `end`
     };
-    struct Candidate {
-        int32_t parent, ended;  // indices into beam_ and into ends_ (-1: no word ended)
-        uint32_t node;
-        bool emitted;
-        int64_t state;
-        uint64_t words;
-        double score, total;  // without and with look-ahead, over all alignments
-        double best;          // score of the best alignment, which gives the times
-    };
     struct WordEnd {
         uint32_t word;
         int64_t state;  // of the scorer, after the word
@@ -147,7 +133,6 @@ class LexiconSearch {
 
     void advance_frame(bool is_blank) {
         candidates_.clear();
-        best_total_ = -std::numeric_limits<double>::infinity();
         find_ends();
         add_blanks();
         if (!is_blank) {
@@ -157,8 +142,7 @@ class LexiconSearch {
             if (allowed_[kBoundary]) add_boundaries();
             add_next_words();
         }
-        choose();
-        follow();
+        follow(candidates_.choose());
         ++frame_;
         settle_old();
     }
@@ -226,7 +210,7 @@ class LexiconSearch {
                     continue;
                 }
                 Complete& same = found[at->second];
-                same.score = add_log(same.score, score);
+                same.score = candidates_.plus(same.score, score);
                 if (score > same.best) {
                     same.hypothesis = &hypothesis;
                     same.end = end;
@@ -296,103 +280,17 @@ class LexiconSearch {
         if (!is_repeat) add(parent, ended, child, true, state, score + relative_[label]);
     }
 
-    // Notes a candidate, unless the best one so far rules it out.
     void add(size_t parent, int32_t ended, uint32_t node, bool emitted, int64_t state, double score) {
-        const double total = score + config_.lm_weight * half_to_double(trie_.node_lookahead[node]);
-        if (!(total >= best_total_ - config_.beam_threshold)) return;
-        best_total_ = std::max(best_total_, total);
         const uint64_t before = beam_[parent].words;
         const uint64_t words = ended < 0 ? before : mix(before, ends_[ended].word + uint64_t{1});
-        candidates_.push_back({static_cast<int32_t>(parent), ended, node, emitted, state, words, score, total, score});
-    }
-
-    // Leaves the candidates that survive, best first.
-    void choose() {
-        const double cutoff = best_total_ - config_.beam_threshold;
-        const auto is_out = [cutoff](const Candidate& candidate) { return !(candidate.total >= cutoff); };
-        candidates_.erase(std::remove_if(candidates_.begin(), candidates_.end(), is_out), candidates_.end());
-        add_up();
-        std::sort(candidates_.begin(), candidates_.end(), [](const Candidate& a, const Candidate& b) {
-            if (a.total != b.total) return a.total > b.total;
-            if (a.node != b.node) return a.node < b.node;
-            if (a.emitted != b.emitted) return b.emitted;
-            return a.state != b.state ? a.state < b.state : a.words < b.words;
-        });
-        keep_first();
-    }
-
-    // Candidates of the same words that may go on alike become one, their probabilities added up.
-    void add_up() {
-        clear_slots(candidates_.size());
-        size_t size = 0;
-        for (const Candidate& candidate : candidates_) {
-            const size_t slot = find_slot(candidate, mix(key(candidate), candidate.words), true);
-            if (slots_[slot] < 0) {
-                slots_[slot] = static_cast<int32_t>(size);
-                candidates_[size++] = candidate;
-                continue;
-            }
-            Candidate& sum = candidates_[slots_[slot]];
-            const double score = add_log(sum.score, candidate.score);
-            if (candidate.best > sum.best) {
-                sum.parent = candidate.parent;
-                sum.ended = candidate.ended;
-                sum.best = candidate.best;
-            }
-            sum.score = score;
-        }
-        candidates_.erase(candidates_.begin() + static_cast<std::ptrdiff_t>(size), candidates_.end());
-        for (Candidate& sum : candidates_)
-            sum.total = sum.score + config_.lm_weight * half_to_double(trie_.node_lookahead[sum.node]);
-    }
-
-    // Of sorted candidates that go on alike after different words only the best stays; and no more than the beam holds.
-    void keep_first() {
-        clear_slots(candidates_.size());
-        size_t size = 0;
-        for (size_t i = 0; i < candidates_.size() && size < config_.beam_size; ++i) {
-            const Candidate candidate = candidates_[i];
-            const size_t slot = find_slot(candidate, key(candidate), false);
-            if (slots_[slot] >= 0) continue;
-            slots_[slot] = static_cast<int32_t>(size);
-            candidates_[size++] = candidate;
-        }
-        candidates_.erase(candidates_.begin() + static_cast<std::ptrdiff_t>(size), candidates_.end());
-    }
-
-    static uint64_t key(const Candidate& candidate) {
-        return mix(mix(0, 2 * uint64_t{candidate.node} + candidate.emitted), candidate.state);
-    }
-
-    void clear_slots(size_t n_candidates) {
-        size_t size = 1024;
-        while (size < 2 * n_candidates) size *= 2;
-        slots_.assign(size, -1);
-    }
-
-    // Where the equal candidate is, or may be put.
-    size_t find_slot(const Candidate& wanted, uint64_t hash, bool same_words) const {
-        const size_t mask = slots_.size() - 1;
-        for (size_t slot = hash & mask;; slot = (slot + 1) & mask) {
-            if (slots_[slot] < 0) return slot;
-            const Candidate& found = candidates_[slots_[slot]];
-            if (found.node == wanted.node && found.emitted == wanted.emitted && found.state == wanted.state &&
-                (!same_words || found.words == wanted.words))
-                return slot;
-        }
-    }
-
-    // log(exp(a) + exp(b))
-    static double add_log(double a, double b) {
-        if (a == b) return a + std::log(2.0);
-        return a > b ? a + std::log1p(std::exp(b - a)) : b + std::log1p(std::exp(a - b));
+        candidates_.add({static_cast<int32_t>(parent), ended, node, emitted, state, words, score});
     }
 
     // The hypotheses that the candidates stand for become the beam.
-    void follow() {
+    void follow(const std::vector<Candidate>& chosen) {
         old_beam_.swap(beam_);
         beam_.clear();
-        for (const Candidate& candidate : candidates_) {
+        for (const Candidate& candidate : chosen) {
             const Hypothesis& parent = old_beam_[candidate.parent];
             Hypothesis next = parent;
             next.node = candidate.node;
@@ -462,9 +360,7 @@ class LexiconSearch {
     std::vector<uint8_t> allowed_;
     std::vector<uint32_t> root_children_;
     std::vector<Ended> ended_;
-    std::vector<Candidate> candidates_;
-    std::vector<int32_t> slots_;  // hash table of indices into candidates_, a power of two long
-    double best_total_ = 0.0;
+    Candidates candidates_;
 };
 
 }  // namespace sottovoce

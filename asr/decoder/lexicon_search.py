@@ -1,14 +1,15 @@
 """CTC beam search through the lexicon in NumPy: the oracle of the native one, and what runs where that was not built.
 
 A hypothesis is (trie node, was its label emitted in the last frame?, scorer state); at the root the last label has no
-bearing on what may follow, so there the flag is always unset. In every frame each hypothesis is continued in all
-ways. Equal continuations after the same words become one, their probabilities added up: the score of a hypothesis is
-over all its CTC alignments (Graves et al. 2006), and its times are those of the best one. Of equal continuations
-after different words, which nothing later can tell apart, the better one stays. Ties go to what was generated first
-when equal hypotheses meet, and to the smaller (node, flag, state) in ranking, so that the native search can be held
-to the same output. Log-probabilities are taken relative to the best label of their frame: that shifts all hypotheses
-alike, and keeps scores small over hours. Hypotheses are ranked with the look-ahead of their node, the root included:
-so each has one word on credit, and those between words have no advantage.
+bearing on what may follow, so there the flag is always unset. In every frame each hypothesis is continued in all ways.
+Equal continuations after the same words become one, their probabilities added up: the score of a hypothesis is over
+all its CTC alignments (Graves et al. 2006), and its times are those of the best one. (In the tropical semiring its
+score is that of the best one, too.) Of equal continuations after different words, which nothing later can tell apart,
+the better one stays. Ties go to what was generated first when equal hypotheses meet, and to the smaller (node, flag,
+state) in ranking, so that the native search can be held to the same output. Log-probabilities are taken relative to
+the best label of their frame: that shifts all hypotheses alike, and keeps scores small over hours. Hypotheses are
+ranked with the look-ahead of their node, the root included: so each has one word on credit, and those between words
+have no advantage.
 """
 
 from __future__ import annotations
@@ -84,10 +85,10 @@ class _Complete(NamedTuple):
     score: float  # of all together
     best: float  # of the best one
 
-    def joined(self, other: _Complete) -> _Complete:
+    def joined(self, other: _Complete, plus: np.ufunc) -> _Complete:
         """Both as one."""
         best = other if other.best > self.best else self
-        return best._replace(score=float(np.logaddexp(self.score, other.score)))
+        return best._replace(score=float(plus(self.score, other.score)))
 
 
 class LexiconSearch:
@@ -97,6 +98,7 @@ class LexiconSearch:
         self._lexicon = lexicon
         self._scorer = scorer
         self._config = config
+        self._plus: np.ufunc = np.maximum if config.semiring == "tropical" else np.logaddexp
         self._root_children = np.arange(1, int(lexicon.node_first_child[1]))
         self._root_labels = lexicon.node_label[self._root_children]
         self._frame = 0
@@ -140,7 +142,7 @@ class LexiconSearch:
         readings: dict[int, _Complete] = {}
         for reading in self._complete():
             same = readings.get(reading.words)
-            readings[reading.words] = same.joined(reading) if same else reading
+            readings[reading.words] = same.joined(reading, self._plus) if same else reading
         if readings:
             best = max(readings.values(), key=lambda reading: reading.score)
             best_words = self._history.path(int(self._beam.history[best.hypothesis]))
@@ -260,7 +262,7 @@ class LexiconSearch:
         return is_same & self._beam.emitted[parent]
 
     def _choose(self, candidates: _Candidates, ends: _Ends) -> tuple[_Candidates, HashArray]:
-        """The candidates that survive, best first, added up over alignments, and the hashes of their words."""
+        """The candidates that survive, best first, joined over alignments, and the hashes of their words."""
         lookahead = self._config.lm_weight * self._lexicon.node_lookahead[candidates.node].astype(np.float64)
         total = candidates.score + lookahead
         kept = np.flatnonzero(total >= total.max() - self._config.beam_threshold)
@@ -269,7 +271,7 @@ class LexiconSearch:
         key = 2 * parts.node + parts.emitted
         order = np.lexsort((words, parts.state, key))  # stable: alignments stay in the order in which they came
         starts = np.flatnonzero(_changes(key[order], parts.state[order], words[order]))
-        score = np.logaddexp.reduceat(parts.score[order], starts)
+        score = self._plus.reduceat(parts.score[order], starts)
         unique = np.lexsort((-parts.score, words, parts.state, key))[starts]  # the best alignment gives the times
         total = score + lookahead[kept][unique]
         ranking = np.lexsort((words[unique], parts.state[unique], key[unique], -total))

@@ -94,11 +94,11 @@ class BoundSearch {
   public:
     BoundSearch(const BoundTrie& trie, WordScorer& scorer, size_t beam_size, double beam_threshold,
                 double token_threshold, double lm_weight, double word_score, double boundary_skip_log_prob,
-                double blank_skip_log_prob, int64_t stable_after_frames)
+                double blank_skip_log_prob, int64_t stable_after_frames, bool is_tropical)
         : needs_python_(dynamic_cast<PythonScorer*>(&scorer) != nullptr),
           search_(trie.trie, scorer,
                   Config{beam_size, beam_threshold, token_threshold, lm_weight, word_score, boundary_skip_log_prob,
-                         blank_skip_log_prob, stable_after_frames}) {}
+                         blank_skip_log_prob, stable_after_frames, is_tropical}) {}
 
     void advance(const Frames& frames) {
         std::optional<nb::gil_scoped_release> release;
@@ -125,10 +125,11 @@ NB_MODULE(_native, module) {
     nb::class_<BoundNgram, WordScorer>(module, "NgramScorer").def(nb::init<nb::dict>(), "arrays"_a);
     nb::class_<BoundTrie>(module, "Trie").def(nb::init<nb::dict>(), "arrays"_a);
     nb::class_<BoundSearch>(module, "Search")
-        .def(nb::init<const BoundTrie&, WordScorer&, size_t, double, double, double, double, double, double, int64_t>(),
+        .def(nb::init<const BoundTrie&, WordScorer&, size_t, double, double, double, double, double, double, int64_t,
+                      bool>(),
              nb::keep_alive<1, 2>(), nb::keep_alive<1, 3>(), "trie"_a, "scorer"_a, "beam_size"_a, "beam_threshold"_a,
              "token_threshold"_a, "lm_weight"_a, "word_score"_a, "boundary_skip_log_prob"_a, "blank_skip_log_prob"_a,
-             "stable_after_frames"_a)
+             "stable_after_frames"_a, "is_tropical"_a)
         .def("advance", &BoundSearch::advance, "frames"_a)
         .def("take_stable", &BoundSearch::take_stable)
         .def("best", &BoundSearch::best)

@@ -38,7 +38,9 @@ class NativeSearch:
 
     def __init__(self, lexicon: Lexicon, scorer: Scorer, config: DecodingConfig) -> None:
         trie = _native.Trie({name: _bits(getattr(lexicon, name)) for name in _TRIE_ARRAYS})
-        self._search = _native.Search(trie, _native_scorer(scorer), **config.to_dict())
+        options = config.to_dict()
+        is_tropical = options.pop("semiring") == "tropical"
+        self._search = _native.Search(trie, _native_scorer(scorer), **options, is_tropical=is_tropical)
 
     def advance(self, log_probs: FloatArray) -> None:
         """Take in frames.

@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
-import torch
+import soxr
 
 from asr.audio import open_audio
 from asr.features import SILENCE_LOG_MEL, compute_features
@@ -50,13 +50,10 @@ def windows(features: FloatArray, chunk_frames: int, look_ahead_frames: int) -> 
 
 
 def change_speed(samples: FloatArray, speed: float) -> FloatArray:
-    """Play faster (`speed` above 1) or slower, by resampling with torchaudio."""
+    """Play faster (`speed` above 1) or slower, by resampling."""
     if speed == 1.0:
         return samples
-    from torchaudio.functional import resample
-
-    changed = resample(torch.from_numpy(samples), round(speed * 100), 100)
-    return np.asarray(changed.numpy(), np.float32)
+    return np.asarray(soxr.resample(samples, 16_000 * speed, 16_000), np.float32)
 
 
 def prepare(

@@ -28,6 +28,7 @@ def test_unknown_key_is_named_with_the_known_ones():
         ("beam_threshold", -0.1), ("token_threshold", "9"), ("lm_weight", -1.0),
         ("lm_weight", math.nan), ("word_score", math.inf),
         ("boundary_skip_log_prob", 0.5), ("blank_skip_log_prob", 0.1), ("word_score", False),
+        ("semiring", "viterbi"), ("semiring", 1),
     ],
 )  # fmt: skip
 def test_unusable_values_are_named(name, value):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.config import DecodingConfig
+from asr.config import SEMIRINGS, DecodingConfig
 from asr.decoder import native
 from asr.decoder.history import PathWord
 from asr.decoder.lexicon_search import LexiconSearch
@@ -166,20 +166,21 @@ def readings(labels, entries, scorer, config, state, position=0):
 
 
 def brute_force(log_probs, lexicon, scorer, config, labels):
-    """Log-probability of every word sequence, over all label sequences, their alignments and their readings."""
+    """Score of every word sequence, over all label sequences, their alignments and their readings."""
+    plus = max if config.semiring == "tropical" else np.logaddexp
     relative = log_probs.astype(np.float64) - log_probs.max(axis=1, keepdims=True)
     acoustic = {}
     for alignment in itertools.product(labels, repeat=len(log_probs)):
         score = sum(relative[t, label] for t, label in enumerate(alignment))
         key = tuple(label for label, _, _ in collapse(alignment))
-        acoustic[key] = np.logaddexp(acoustic.get(key, -np.inf), score)
+        acoustic[key] = plus(acoustic.get(key, -np.inf), score)
     ids = range(len(SPECIAL_WORDS), len(lexicon))
     entries = [(word, *pronunciation) for word in ids for pronunciation in lexicon.pronunciations(word)]
     totals = {}
     for key, heard in acoustic.items():
         for score, words in readings(key, entries, scorer, config, scorer.start()):
             spelt = tuple(word for word, *_ in words)
-            totals[spelt] = np.logaddexp(totals.get(spelt, -np.inf), heard + score)
+            totals[spelt] = plus(totals.get(spelt, -np.inf), heard + score)
     return totals
 
 
@@ -214,12 +215,13 @@ def same(words, expected):
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("has_language", [False, True])
-def test_finds_the_best_of_all_paths(make_search, tiny, seed, has_language):
+@pytest.mark.parametrize("semiring", SEMIRINGS)
+def test_finds_the_best_of_all_readings(make_search, tiny, seed, has_language, semiring):
     rng = np.random.default_rng(seed)
     labels = [BLANK_ID, BOUNDARY_ID, D, K, T]
     log_probs = random_frames(rng, int(rng.integers(3, 7)), labels, peak=2.0)
     scorer = HistoryScorer(BigramScorer(len(tiny), seed) if has_language else NullScorer())
-    values = {"lm_weight": 0.6, "word_score": 1.5, "boundary_skip_log_prob": -0.4}
+    values = {"lm_weight": 0.6, "word_score": 1.5, "boundary_skip_log_prob": -0.4, "semiring": semiring}
     config = DecodingConfig.from_dict(EXACT.to_dict() | values)
     search = make_search(tiny, scorer, config)
     search.advance(log_probs)
@@ -228,17 +230,18 @@ def test_finds_the_best_of_all_paths(make_search, tiny, seed, has_language):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_scores_are_over_all_alignments(tiny, seed):
+@pytest.mark.parametrize(("semiring", "plus"), [("log", np.logaddexp), ("tropical", max)])
+def test_scores_are_over_all_alignments_or_of_the_best(tiny, seed, semiring, plus):
     rng = np.random.default_rng(seed)
     labels = [BLANK_ID, BOUNDARY_ID, D, K]
     log_probs = random_frames(rng, 5, labels)
     scorer = HistoryScorer(BigramScorer(len(tiny), seed))
-    config = DecodingConfig.from_dict(EXACT.to_dict() | {"lm_weight": 0.6})
+    config = DecodingConfig.from_dict(EXACT.to_dict() | {"lm_weight": 0.6, "semiring": semiring})
     search = LexiconSearch(tiny, scorer, config)
     search.advance(log_probs)
     found = {}
     for reading in search._complete():
-        found[reading.words] = np.logaddexp(found.get(reading.words, -np.inf), reading.score)
+        found[reading.words] = plus(found.get(reading.words, -np.inf), reading.score)
     possible = [score for score in found.values() if score > -1000]  # impossible labels have a floor
     totals = brute_force(log_probs, tiny, scorer, config, labels)
     assert np.allclose(sorted(possible), sorted(totals.values()), rtol=0, atol=1e-9)
@@ -247,10 +250,13 @@ def test_scores_are_over_all_alignments(tiny, seed):
 @pytest.mark.skipif(not native.available(), reason=NOT_BUILT)
 @pytest.mark.parametrize("kind", ["random", "spoken"])
 @pytest.mark.parametrize("seed", range(4))
-def test_native_equals_numpy(large, ngram, kind, seed):
+@pytest.mark.parametrize("semiring", SEMIRINGS)
+def test_native_equals_numpy(large, ngram, kind, seed, semiring):
     rng = np.random.default_rng(seed)
     scorer = [NullScorer(), BigramScorer(len(large), seed, forbidden=range(3, 30, 3)), ngram, ngram][seed]
-    config = DecodingConfig(beam_size=24, lm_weight=0.7, word_score=0.3, stable_after_frames=40 if seed == 1 else 300)
+    config = DecodingConfig(
+        beam_size=24, lm_weight=0.7, word_score=0.3, stable_after_frames=40 if seed == 1 else 300, semiring=semiring
+    )
     log_probs = random_frames(rng, 120, peak=1.5) if kind == "random" else spoken_frames(rng, large, 15)
     searches = [make(large, scorer, config) for make in SEARCHES.values()]
     seen = [[], []]

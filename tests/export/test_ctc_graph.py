@@ -23,7 +23,7 @@ from lm.phones import PHONEMES, write_tokens
 from lm.vocabulary import END_ID, START_ID, read_words
 
 WORDS = ["<unk>", "<s>", "</s>", "a", "ab", "abb", "b", "bee"]
-SPOKEN = {"a": {(2,): 0.0, (2, 2): -0.4}, "ab": {(2, 3): 0.0}, "abb": {(2, 3, 3): 0.0}, "b": {(3,): 0.0},
+SPOKEN = {"a": {(2,): 0.0, (2, 2): -0.5}, "ab": {(2, 3): 0.0}, "abb": {(2, 3, 3): 0.0}, "b": {(3,): 0.0},
           "bee": {(3,): 0.0, (3, 2): -1.25}}  # fmt: skip
 UNIGRAMS = [0.01, 1e-30, 0.2, 0.3, 0.19, 0.1, 0.15, 0.05]
 BIGRAMS = {(1, 3): 0.5, (1, 6): 0.2, (3, 3): 0.4, (3, 7): 0.3, (4, 2): 0.6, (6, 5): 0.45}
@@ -241,3 +241,12 @@ def test_search_agrees_on_sharp_log_probs(language, rng):
             assert expected[words] == pytest.approx(min(expected.values()), abs=1e-4)
             n_compared += 1
     assert n_compared > 30
+
+
+def test_restrict_drops_bigrams_that_back_off_would_beat(tmp_path):
+    lexicon, ngram = write_language(tmp_path, {(3, 4): 0.15, (3, 6): 0.5, (4, 3): 0.6})
+    assert ngram.log_prob_after_word(3, 4) > ngram.unigram_backoff[3] + ngram.unigram_log_prob[4]
+    restrict(lexicon, ngram, [3, 4], tmp_path / "small", max_bigrams=100)  # without "b", more is left for back-off
+    small = NgramModel.open(tmp_path / "small" / "ngram.bin")
+    assert [(a, b) for a in range(5) for b in range(5) if small.find_bigram(a, b) >= 0] == [(4, 3)]
+    assert small.unigram_backoff[3] == 0.0
