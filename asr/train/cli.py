@@ -1,4 +1,4 @@
-"""`asr-train`: prepare features, align transcripts, run a recipe, evaluate a checkpoint."""
+"""`asr-train`: prepare features, label and align speech, run a recipe, evaluate a checkpoint."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ import numpy as np
 
 EXAMPLES = """examples:
   asr-train prepare --manifest speech/manifest.jsonl --audio-dir speech --out store --views clean room --teacher
-  asr-train align --store store --pronunciations pronunciations.tsv --out targets.json
+  asr-train label --manifest speech/manifest.jsonl --audio-dir speech --model base tiny.en --out labels.jsonl
+  asr-train align --store store --pronunciations pronunciations.tsv --pseudo labels.jsonl --out targets.json
   asr-train run --recipe recipes/acoustic-finetune.toml --store store --targets targets.json --init seed \\
       --run runs/first
   asr-train evaluate --checkpoint runs/first/final --bundle asr/data/english --store store --corpus mini_librispeech
@@ -33,6 +34,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     _add_seed(commands.add_parser("seed", help="make the starting checkpoint from the hama package's network"))
     _add_prepare(commands.add_parser("prepare", help="cache features (and a teacher's posteriors) of a manifest"))
+    _add_label(commands.add_parser("label", help="machine transcripts for clips without one, where models agree"))
     _add_align(commands.add_parser("align", help="choose pronunciations by forced alignment; write CTC targets"))
     _add_run(commands.add_parser("run", help="train; goes on from the last checkpoint of the run"))
     _add_average(commands.add_parser("average", help="weighted mean of two checkpoints, such as a run and its seed"))
@@ -57,10 +59,19 @@ def _add_prepare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rooms", type=int, default=150, help="simulated rooms for the room view")
 
 
+def _add_label(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--manifest", type=Path, required=True)
+    parser.add_argument("--audio-dir", type=Path, required=True)
+    parser.add_argument(
+        "--model", nargs="+", required=True, help="Whisper models that must agree: folders or names for faster-whisper"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="JSON lines; clips that it holds are not done again")
+
+
 def _add_align(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--store", type=Path, required=True, help="a store with teacher posteriors")
     parser.add_argument("--pronunciations", type=Path, nargs="+", required=True, help="TSV: word, phonemes, log-prob")
-    parser.add_argument("--pseudo", type=Path, help="JSON lines {audio, text} that stand in for missing transcripts")
+    parser.add_argument("--pseudo", type=Path, help="from `label`: stands in for missing transcripts")
     parser.add_argument("--min-log-prob", type=float, default=-0.5, help="drop clips that align worse, per frame")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--variants", type=Path, help="also write pronunciations learned from what was heard (TSV)")
@@ -147,11 +158,22 @@ def run_prepare(args: argparse.Namespace) -> None:
     print(f"wrote {args.out}: {len(clips)} clips, views {', '.join(args.views)}")
 
 
+def run_label(args: argparse.Namespace) -> None:
+    """Transcribe clips that have no transcript."""
+    from asr.train.manifest import read_manifest
+    from asr.train.pseudo import label, read_labels, whisper_transcriber
+
+    clips = [clip for clip in read_manifest(args.manifest) if clip.split == "train"]
+    label(clips, args.audio_dir, [whisper_transcriber(model) for model in args.model], args.out, track)
+    print(f"wrote {args.out}: transcripts for {len(read_labels(args.out))} clips")
+
+
 def run_align(args: argparse.Namespace) -> None:
     """Write CTC targets and, if asked, learned variants."""
-    from asr.train.targets import align_store, learn_variants, read_pseudo, write_variants
+    from asr.train.pseudo import read_labels
+    from asr.train.targets import align_store, learn_variants, write_variants
 
-    pseudo = read_pseudo(args.pseudo) if args.pseudo else {}
+    pseudo = read_labels(args.pseudo) if args.pseudo else {}
     report = align_store(args.store, args.pronunciations, pseudo, args.min_log_prob, track)
     targets = {row.audio: row.alignment.targets() for row in report.aligned if row.split == "train"}
     args.out.write_text(json.dumps(targets))
@@ -259,10 +281,15 @@ def run_evaluate(args: argparse.Namespace) -> None:
 
 
 COMMANDS = {
-    "seed": run_seed, "prepare": run_prepare, "align": run_align, "run": run_run, "average": run_average,
+    "seed": run_seed,
+    "prepare": run_prepare,
+    "label": run_label,
+    "align": run_align,
+    "run": run_run,
+    "average": run_average,
     "calibrate": run_calibrate,
     "evaluate": run_evaluate,
-}  # fmt: skip
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +12,6 @@ import numpy as np
 
 from asr.decoder.greedy import collapse
 from asr.train.align import Alignment, Pronunciation, align, pronunciations_of
-from asr.train.manifest import ManifestError
 from asr.train.prepare import Track
 from asr.train.store import FeatureStore
 from lm.normalize import normalize_text
@@ -41,20 +39,6 @@ class AlignmentReport:
     aligned: list[AlignedClip]
     left_out: Counter[str]
     unknown_words: Counter[str]
-
-
-def read_pseudo(path: Path) -> dict[str, str]:
-    """Machine transcripts by audio path, from JSON lines {audio, text}."""
-    lines = enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
-    return dict(_pseudo_row(line, f"{path}:{number}") for number, line in lines)
-
-
-def _pseudo_row(line: str, where: str) -> tuple[str, str]:
-    try:
-        row = json.loads(line)
-        return row["audio"], row["text"]
-    except (ValueError, KeyError, TypeError):
-        raise ManifestError(f"{where}: expected an object with audio and text") from None
 
 
 def read_pronunciations(paths: Sequence[Path]) -> dict[str, list[Pronunciation]]:
