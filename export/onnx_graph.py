@@ -8,9 +8,10 @@ states after, bound by position. The contract's states belong to another network
     cached_nonlin_attn_0  (1, N, left, 3)   unused, passed on
     cached_val1_0         (left, N, L*D)    keys of all layers
     cached_val2_0         (left, N, L*D)    values of all layers
-    cached_conv1_0        (N, 4, C)         first half of the convolution caches, C = L*D*(K//2)/8
+    cached_conv1_0        (N, 4, C)         first half of the convolution caches, C = L*D*(K//2)/8; without
+                                            convolutions C is 1, unused and passed on
     cached_conv2_0        (N, 4, C)         second half
-    embed_states          (N, 128, 3, 19)   the last two feature frames in its first 160 numbers
+    embed_states          (N, 128, 3, 19)   the last feature frames in its first numbers
     processed_lens        (N,) int64        encoder frames so far
 
 T is dynamic: the same file runs chunks of 320, 640 and 1280 ms here. A runtime that reads its window from the
@@ -41,8 +42,8 @@ EMBED_SHAPE = (128, 3, 19)
 
 
 def conv_width(config: EncoderConfig) -> int:
-    """C of the two convolution caches."""
-    return config.n_layers * config.d_model * (config.kernel // 2) // 8
+    """C of the two convolution caches; the contract has no empty ones."""
+    return max(1, config.n_layers * config.d_model * (config.kernel // 2) // 8)
 
 
 def state_shapes(config: EncoderConfig) -> dict[str, tuple[int | str, ...]]:
@@ -72,33 +73,44 @@ class PackedStep(nn.Module):
     def __init__(self, model: AcousticModel) -> None:
         super().__init__()
         self.model = model
+        self.has_convolutions = model.config.kernel > 1
 
     def forward(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         """`x` (N, T, 80) and the eight states -> log-probs (N, T_out, V) and the eight states after."""
         unused_key, unused_nonlin, key, value, conv1, conv2, embed, processed = states
-        config = self.model.config
-        wide, context = config.n_layers * config.d_model, config.kernel // 2
+        stored, carried = embed.flatten(1), self.model.frontend.context * self.model.config.n_mels
         before = EncoderState(
             key=key.transpose(0, 1),
             value=value.transpose(0, 1),
-            conv=torch.cat([conv1.flatten(1), conv2.flatten(1)], 1).view(-1, wide, context),
-            frontend=embed.flatten(1)[:, : 2 * config.n_mels],
+            conv=self._joined(conv1, conv2),
+            frontend=stored[:, :carried],
             n_frames=processed,
         )
         log_probs, after = self.model.step(x, before)
-        half1, half2 = after.conv.flatten(1).split(wide * context // 2, 1)
-        new_embed = torch.cat([after.frontend, embed.flatten(1)[:, 2 * config.n_mels :]], 1)
+        halves = self._halves(after.conv) if self.has_convolutions else (conv1.clone(), conv2.clone())
         return (
             log_probs,
             unused_key.clone(),
             unused_nonlin.clone(),
             after.key.transpose(0, 1),
             after.value.transpose(0, 1),
-            half1.unflatten(1, (4, -1)),
-            half2.unflatten(1, (4, -1)),
-            new_embed.unflatten(1, EMBED_SHAPE),
+            *halves,
+            torch.cat([after.frontend, stored[:, carried:]], 1).unflatten(1, EMBED_SHAPE),
             after.n_frames,
         )
+
+    def _joined(self, first: Tensor, second: Tensor) -> Tensor:
+        """Both halves of the convolution caches as the model's (N, L*D, K//2)."""
+        config = self.model.config
+        wide, context = config.n_layers * config.d_model, config.kernel // 2
+        if not self.has_convolutions:
+            return first.new_zeros(first.shape[0], wide, 0)
+        return torch.cat([first.flatten(1), second.flatten(1)], 1).view(-1, wide, context)
+
+    @staticmethod
+    def _halves(conv: Tensor) -> tuple[Tensor, Tensor]:
+        first, second = conv.flatten(1).chunk(2, 1)
+        return first.unflatten(1, (4, -1)), second.unflatten(1, (4, -1))
 
 
 def metadata(config: EncoderConfig, chunk_ms: int) -> dict[str, str]:
@@ -106,7 +118,7 @@ def metadata(config: EncoderConfig, chunk_ms: int) -> dict[str, str]:
     frames = chunk_ms // 10
     return {
         "model_type": "zipformer2", "version": "1", "model_author": "sottovoce",
-        "comment": "chunked Conformer, phoneme CTC, 20 ms frames: time stamps of sherpa-onnx read double",
+        "comment": f"chunked {config.architecture}, phoneme CTC, 20 ms frames: time stamps of sherpa-onnx read double",
         "encoder_dims": "4", "query_head_dims": "1", "num_heads": "1", "num_encoder_layers": "1",
         "value_head_dims": str(config.n_layers * config.d_model), "cnn_module_kernels": str(2 * conv_width(config)),
         "left_context_len": str(config.left_context),

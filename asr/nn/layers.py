@@ -7,11 +7,13 @@ A frame sees its own window and the `left_context` frames before that; convoluti
 window, nothing after it. In `forward_chunks` all windows of a clip are computed at once: (B, n, W, D), n windows a
 clip.
 
-Architecture: Gulati et al. 2020 (Conformer), with half-step feed-forward layers; no positions are encoded, so that the
-length of a stream does not matter.
+Architectures: Gulati et al. 2020 (Conformer), with half-step feed-forward layers; and the pre-norm Transformer of
+Whisper. No layer encodes positions.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -19,17 +21,18 @@ from torch import Tensor, nn
 
 
 class FeedForward(nn.Module):
-    """Layer norm, expand, SiLU, contract."""
+    """Layer norm, expand, activation, contract."""
 
-    def __init__(self, d_model: int, d_ff: int) -> None:
+    def __init__(self, d_model: int, d_ff: int, activation: Callable[[Tensor], Tensor] = F.silu) -> None:
         super().__init__()
+        self.activation = activation
         self.norm = nn.LayerNorm(d_model)
         self.expand = nn.Linear(d_model, d_ff)
         self.contract = nn.Linear(d_ff, d_model)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        out: Tensor = self.contract(F.silu(self.expand(self.norm(x))))
+        out: Tensor = self.contract(self.activation(self.expand(self.norm(x))))
         return out
 
 
@@ -173,3 +176,31 @@ class ConformerBlock(nn.Module):
         x = x + attended
         convolved, conv = self.convolution.step(x, conv, look_ahead)
         return self._close(x + convolved), key, value, conv
+
+
+class TransformerBlock(nn.Module):
+    """Attention, feed-forward with GELU; both pre-norm."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int) -> None:
+        super().__init__()
+        self.attention = ChunkAttention(d_model, n_heads)
+        self.feed_forward = FeedForward(d_model, d_ff, F.gelu)
+
+    def _close(self, x: Tensor) -> Tensor:
+        out: Tensor = x + self.feed_forward(x)
+        return out
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Full context: (B, T, D) -> (B, T, D)."""
+        return self._close(x + self.attention(x, mask))
+
+    def forward_chunks(self, x: Tensor, chunk: int, left_context: int) -> Tensor:
+        """All windows (B, n, W, D) -> (B, n, W, D)."""
+        return self._close(x + self.attention.forward_chunks(x, chunk, left_context))
+
+    def step(
+        self, x: Tensor, key: Tensor, value: Tensor, conv: Tensor, mask: Tensor, look_ahead: int
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """One window and the block's caches in, output and caches out; there is no convolution, so `conv` stays."""
+        attended, key, value = self.attention.step(x, key, value, mask, look_ahead)
+        return self._close(x + attended), key, value, conv

@@ -1,11 +1,11 @@
-"""Acoustic model: log-mel frames (10 ms) -> front end (two into one) -> Conformer -> phoneme log-probabilities (20 ms).
+"""Acoustic model: log-mel frames (10 ms) -> front end (two into one) -> blocks -> phoneme log-probabilities (20 ms).
 
 State of a stream (`EncoderState`), all zeros at the start:
 
     key, value  (B, left, L*D)  keys and values of the last `left` encoder frames, layer after layer
-    conv        (B, L*D, K//2)  gated inputs of the depthwise convolutions
-    frontend    (B, 160)        the last two feature frames
-    n_frames    (B,) int64      encoder frames so far: tells which cache slots are filled
+    conv        (B, L*D, K//2)  gated inputs of the depthwise convolutions; nothing where K is 1
+    frontend    (B, c*F)        the last `c` feature frames, less what the front end puts before a stream
+    n_frames    (B,) int64      encoder frames so far: which cache slots are filled, and where positions are
 """
 
 from __future__ import annotations
@@ -18,24 +18,41 @@ import torch
 from torch import Tensor, nn
 
 from asr.features import SILENCE_LOG_MEL
-from asr.nn.layers import ConformerBlock
+from asr.nn.frontend import ConvFrontend, Frontend, PairFrontend
+from asr.nn.layers import ConformerBlock, TransformerBlock
+
+Block = ConformerBlock | TransformerBlock
+ARCHITECTURES = ("conformer", "transformer")
 
 
 @dataclass(frozen=True, slots=True)
 class EncoderConfig:
-    """Sizes of the network."""
+    """Kind and sizes of the network.
 
+    Raises:
+        ValueError: an unknown architecture, or a kernel that it cannot have.
+    """
+
+    architecture: str = "conformer"
+    """`conformer` (with `PairFrontend`), or `transformer`: Whisper's encoder (with `ConvFrontend`)."""
     n_mels: int = 80
     d_model: int = 144
     n_heads: int = 4
     n_layers: int = 4
     d_ff: int = 576
     kernel: int = 31
+    """Of the depthwise convolutions; 1 where there are none."""
     left_context: int = 128
     """Encoder frames (20 ms) that a chunk sees before itself."""
     look_ahead: int = 20
     """Encoder frames that a chunk sees after itself; they are computed again with the next chunk."""
     vocab_size: int = 42
+
+    def __post_init__(self) -> None:
+        if self.architecture not in ARCHITECTURES:
+            raise ValueError(f"architecture is {self.architecture!r}, expected one of {', '.join(ARCHITECTURES)}")
+        if (self.architecture == "transformer") != (self.kernel == 1):
+            raise ValueError(f"kernel is {self.kernel}: expected 1 for a transformer, more for a conformer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,82 +67,59 @@ class EncoderState:
 
 
 class AcousticModel(nn.Module):
-    """Chunked Conformer with a CTC head over phonemes."""
+    """Chunked encoder with a CTC head over phonemes."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.register_buffer("feature_mean", torch.zeros(config.n_mels))
-        self.register_buffer("feature_scale", torch.ones(config.n_mels))
-        self.frontend = nn.Linear(4 * config.n_mels, config.d_model)
-        self.blocks = nn.ModuleList(
-            ConformerBlock(config.d_model, config.n_heads, config.d_ff, config.kernel) for _ in range(config.n_layers)
-        )
+        self.frontend = _make_frontend(config)
+        self.blocks = nn.ModuleList(_make_block(config) for _ in range(config.n_layers))
+        ends_with_norm = config.architecture == "conformer"
+        self.norm = nn.Identity() if ends_with_norm else nn.LayerNorm(config.d_model)
         self.head = nn.Linear(config.d_model, config.vocab_size)
 
-    feature_mean: Tensor
-    feature_scale: Tensor
+    def _typed_blocks(self) -> Iterator[Block]:
+        return cast("Iterator[Block]", iter(self.blocks))
 
-    def _conformers(self) -> Iterator[ConformerBlock]:
-        return cast("Iterator[ConformerBlock]", iter(self.blocks))
+    def _log_probs(self, x: Tensor) -> Tensor:
+        return torch.log_softmax(self.head(self.norm(x)), -1)
 
-    def normalize_features(self, mean: Tensor, deviation: Tensor) -> None:
-        """Have each mel bin centred and scaled before the first layer, and change that layer so that the outputs stay.
-
-        Log-mel values lie far from zero: without this, a step of the first layer moves all of its outputs together.
-
-        Args:
-            mean: (F,) of each bin over speech.
-            deviation: (F,) standard deviation, above zero.
-        """
-        with torch.no_grad():
-            weight = self.frontend.weight.unflatten(1, (4, -1))  # (D, 4, F)
-            weight = weight * self.feature_scale  # for plain features
-            bias = self.frontend.bias - (weight * self.feature_mean).sum((1, 2))
-            self.feature_mean.copy_(mean)
-            self.feature_scale.copy_(1 / deviation)
-            self.frontend.weight.copy_((weight * deviation).flatten(1))
-            self.frontend.bias.copy_(bias + (weight * mean).sum((1, 2)))
-
-    def _normalize(self, features: Tensor) -> Tensor:
-        return (features - self.feature_mean) * self.feature_scale
-
-    def _subsample(self, features: Tensor, before: Tensor) -> Tensor:
-        """Features (B, T, F) and the two frames before them (B, 2F) -> (B, T/2, D)."""
-        pairs = self._normalize(features.unflatten(1, (-1, 2))).flatten(2)  # (B, T/2, 2F)
-        first = self._normalize(before.unflatten(1, (1, 2, -1))).flatten(2)
-        earlier = torch.cat([first, pairs[:, :-1]], 1)
-        return nn.functional.gelu(self.frontend(torch.cat([earlier, pairs], -1)))
-
-    def forward(self, features: Tensor, lens: Tensor | None = None, chunk: int | None = None) -> Tensor:
+    def forward(self, features: Tensor, lens: Tensor | None = None, chunk: int | None = None, start: int = 0) -> Tensor:
         """Log-probabilities of whole sequences, as a stream of `chunk` encoder frames would give them.
 
         Args:
             features: (B, T, F) log-mel, T a multiple of 2 and of `2 * chunk`; what follows a clip's end is silence.
             lens: (B,) encoder frames of each clip; only used with full context, to hide the padding.
             chunk: encoder frames a chunk, or None for full context.
+            start: encoder frame of the stream that the sequences start at: only positions depend on it.
 
         Returns:
             (B, T/2, V) log-probabilities.
         """
+        front = self.frontend
+        features = nn.functional.pad(features, (0, 0, front.context, 0), value=front.before)
+        x: Tensor
         if chunk is None:
-            x = self._subsample(features, features.new_zeros(len(features), 2 * self.config.n_mels))
+            x = front(features, torch.full((len(features),), start, device=features.device))
             mask = None if lens is None else _inside(lens, x.shape[1])
-            for block in self.blocks:
-                x = block(x, mask)
+            for block in self._typed_blocks():
+                x = block.forward(x, mask)
         else:
-            x = self._windows(features, chunk)
-            for block in self._conformers():
+            x = self._windows(features, chunk, start)
+            for block in self._typed_blocks():
                 x = block.forward_chunks(x, chunk, self.config.left_context)
             x = x[:, :, :chunk].flatten(1, 2)
-        return torch.log_softmax(self.head(x), -1)
+        return self._log_probs(x)
 
-    def _windows(self, features: Tensor, chunk: int) -> Tensor:
-        """Features (B, T, F) -> (B, n, chunk + look_ahead, D); silence follows the last chunk."""
-        ahead = self.config.look_ahead
+    def _windows(self, features: Tensor, chunk: int, start: int) -> Tensor:
+        """Features (B, context + T, F) -> (B, n, chunk + look_ahead, D); silence follows the last chunk."""
+        ahead, context = self.config.look_ahead, self.frontend.context
         features = nn.functional.pad(features, (0, 0, 0, 2 * ahead), value=SILENCE_LOG_MEL)
-        x = self._subsample(features, features.new_zeros(len(features), 2 * self.config.n_mels))
-        return x.unfold(1, chunk + ahead, chunk).transpose(2, 3)
+        windows = features.unfold(1, context + 2 * (chunk + ahead), 2 * chunk).transpose(2, 3)
+        batch, n_windows = windows.shape[:2]
+        starts = (start + chunk * torch.arange(n_windows, device=features.device)).repeat(batch)
+        x: Tensor = self.frontend(windows.flatten(0, 1), starts).unflatten(0, (batch, n_windows))
+        return x
 
     def initial_state(self, batch: int = 1) -> EncoderState:
         """The state before the first chunk: zeros."""
@@ -135,7 +129,7 @@ class AcousticModel(nn.Module):
             key=torch.zeros(batch, c.left_context, wide),
             value=torch.zeros(batch, c.left_context, wide),
             conv=torch.zeros(batch, wide, c.kernel // 2),
-            frontend=torch.zeros(batch, 2 * c.n_mels),
+            frontend=torch.zeros(batch, self.frontend.context * c.n_mels),
             n_frames=torch.zeros(batch, dtype=torch.int64),
         )
 
@@ -143,22 +137,37 @@ class AcousticModel(nn.Module):
         """One window of features (B, 2 (C + look_ahead), F) -> the chunk's log-probs (B, C, V) and the next state."""
         config = self.config
         left, ahead = config.left_context, config.look_ahead
-        x = self._subsample(features, state.frontend)
+        front = self.frontend
+        before = state.frontend.unflatten(1, (front.context, -1)) + front.before
+        features = torch.cat([before, features], 1)
+        x = front(features, state.n_frames)
         chunk = x.shape[1] - ahead
         age = left - 1 - torch.arange(left + x.shape[1], device=x.device)  # of a cache slot; negative inside the window
         mask = age[None] < state.n_frames[:, None]  # (B, left + W)
         keys, values = state.key.split(config.d_model, 2), state.value.split(config.d_model, 2)
         convs = state.conv.split(config.d_model, 1)
         new: list[tuple[Tensor, Tensor, Tensor]] = []
-        for block, key, value, conv in zip(self._conformers(), keys, values, convs, strict=True):
+        for block, key, value, conv in zip(self._typed_blocks(), keys, values, convs, strict=True):
             x, *caches = block.step(x, key, value, conv, mask, ahead)
             new.append((caches[0], caches[1], caches[2]))
         keys, values, convs = zip(*new, strict=True)
-        last = features[:, : 2 * chunk][:, -2:].flatten(1)
+        last = features[:, 2 * chunk : 2 * chunk + front.context].flatten(1) - front.before
         after = EncoderState(
             torch.cat(keys, 2), torch.cat(values, 2), torch.cat(convs, 1), last, state.n_frames + chunk
         )
-        return torch.log_softmax(self.head(x[:, :chunk]), -1), after
+        return self._log_probs(x[:, :chunk]), after
+
+
+def _make_frontend(config: EncoderConfig) -> Frontend:
+    if config.architecture == "conformer":
+        return PairFrontend(config.n_mels, config.d_model)
+    return ConvFrontend(config.n_mels, config.d_model)
+
+
+def _make_block(config: EncoderConfig) -> Block:
+    if config.architecture == "conformer":
+        return ConformerBlock(config.d_model, config.n_heads, config.d_ff, config.kernel)
+    return TransformerBlock(config.d_model, config.n_heads, config.d_ff)
 
 
 def _inside(lens: Tensor, n_frames: int) -> Tensor:

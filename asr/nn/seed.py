@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from asr.nn.frontend import PairFrontend
 from asr.nn.model import AcousticModel, EncoderConfig
 from lm.phones import BLANK, BOUNDARY, PHONEMES
 
@@ -98,8 +99,8 @@ def _head_and_front(asset: Mapping[str, Tensor], keep: list[int]) -> dict[str, T
     taps = asset["onnx::Conv_801"]  # (D, F, 3): features 2t-1, 2t, 2t+1
     front = torch.cat([torch.zeros_like(taps[:, :, :1]), taps], 2)  # (D, F, 4)
     return {
-        "frontend.weight": front.transpose(1, 2).flatten(1).contiguous(),
-        "frontend.bias": asset["onnx::Conv_802"],
+        "frontend.linear.weight": front.transpose(1, 2).flatten(1).contiguous(),
+        "frontend.linear.bias": asset["onnx::Conv_802"],
         "head.weight": asset[_PREFIX + "proj.weight"][keep, :, 0],
         "head.bias": asset[_PREFIX + "proj.bias"][keep],
     }
@@ -133,16 +134,16 @@ def _block(asset: Mapping[str, Tensor], number: int, matrices: tuple[int, ...]) 
 
 
 def fit_feature_map(ours: np.ndarray, theirs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Least squares from our features to the seed's: `theirs[t] ~ [ours[t-1], ours[t]] @ map + bias`.
+    """Least squares from our features to a seed's: `theirs[t] ~ [ours[t-1], ours[t]] @ map + bias`, or more frames.
 
-    Our frame t is centred at sample 160 t + 80, the seed's at 160 t: it lies between our frames t-1 and t.
+    Our frame t is centred at sample 160 t + 80, the seeds' at 160 t: it lies between our frames t-1 and t.
 
     Args:
-        ours: (T, 160), rows [frame t-1, frame t].
+        ours: (T, n * 80), rows of n neighbouring frames.
         theirs: (T, 80).
 
     Returns:
-        (160, 80) map and (80,) bias.
+        (n * 80, 80) map and (80,) bias.
     """
     inputs = np.concatenate([ours, np.ones((len(ours), 1), ours.dtype)], 1).astype(np.float64)
     ridge = 1e-3 * len(ours) * np.diag([1.0] * ours.shape[1] + [0.0])
@@ -153,7 +154,8 @@ def fit_feature_map(ours: np.ndarray, theirs: np.ndarray) -> tuple[np.ndarray, n
 def move_frontend(model: AcousticModel, feature_map: np.ndarray, bias: np.ndarray) -> AcousticModel:
     """The model with `feature_map` folded into its first layer: it now takes our features."""
     n_mels = model.config.n_mels
-    taps = model.frontend.weight.detach().unflatten(1, (4, n_mels))  # (D, 4, F): seed features 2t-2 .. 2t+1
+    front = pair_frontend(model)
+    taps = front.linear.weight.detach().unflatten(1, (4, n_mels))  # (D, 4, F): seed features 2t-2 .. 2t+1
     earlier, same = torch.from_numpy(feature_map).unflatten(0, (2, n_mels)).unbind(0)  # (F ours, F seed)
     moved = torch.zeros_like(taps)
     for tap in range(1, 4):
@@ -162,6 +164,12 @@ def move_frontend(model: AcousticModel, feature_map: np.ndarray, bias: np.ndarra
     out = AcousticModel(replace(model.config))
     out.load_state_dict(model.state_dict())
     with torch.no_grad():
-        out.frontend.weight.copy_(moved.flatten(1))
-        out.frontend.bias.add_(taps.sum(1) @ torch.from_numpy(bias))
+        pair_frontend(out).linear.weight.copy_(moved.flatten(1))
+        pair_frontend(out).linear.bias.add_(taps.sum(1) @ torch.from_numpy(bias))
     return out
+
+
+def pair_frontend(model: AcousticModel) -> PairFrontend:
+    """The front end of a conformer."""
+    assert isinstance(model.frontend, PairFrontend)
+    return model.frontend

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from asr.features import SILENCE_LOG_MEL
+from asr.nn.frontend import ConvFrontend
 from asr.train.augment import FloatArray, augment
 from asr.train.recipe import Recipe
 from asr.train.store import FeatureStore
@@ -36,6 +37,8 @@ class Batch:
     taught: Tensor
     """(B,) bool: the clip has teacher rows."""
     chunk: int | None
+    start: int
+    """Encoder frame of a stream that the clips start at."""
 
 
 class BatchPlan:
@@ -92,6 +95,7 @@ class BatchPlan:
             teacher=_stack(teachers, n_frames // 2),
             taught=torch.tensor([teacher is not None for teacher in teachers]),
             chunk=chunk or None,
+            start=int(rng.integers(ConvFrontend.PERIOD)) if rng.random() > self._recipe.start_at_zero else 0,
         )
 
     def _view(self, clip: int, rng: np.random.Generator) -> str:

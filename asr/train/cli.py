@@ -32,7 +32,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "asr-train", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    _add_seed(commands.add_parser("seed", help="make the starting checkpoint from the hama package's network"))
+    _add_seed(commands.add_parser("seed", help="make the starting checkpoint from hama's or Whisper's network"))
     _add_prepare(commands.add_parser("prepare", help="cache features (and a teacher's posteriors) of a manifest"))
     _add_label(commands.add_parser("label", help="machine transcripts for clips without one, where models agree"))
     _add_align(commands.add_parser("align", help="choose pronunciations by forced alignment; write CTC targets"))
@@ -47,6 +47,9 @@ def _add_seed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--manifest", type=Path, required=True)
     parser.add_argument("--audio-dir", type=Path, required=True)
     parser.add_argument("--clips", type=int, default=500, help="clips that the feature map is fitted on")
+    parser.add_argument(
+        "--whisper", type=Path, help="CTranslate2 folder of a Whisper model to start from instead of hama's network"
+    )
     parser.add_argument("--out", type=Path, required=True)
 
 
@@ -127,21 +130,18 @@ def track(items: Iterable[tuple[int, Any]], label: str, total: int) -> Iterable[
 
 def run_seed(args: argparse.Namespace) -> None:
     """Make the starting checkpoint."""
-    import torch
-
-    from asr.nn.seed import build_seed, label_index, move_frontend, read_asset, seed_labels
     from asr.train.checkpoint import write_model
-    from asr.train.featuremap import fit_on_clips
     from asr.train.manifest import read_manifest
+    from asr.train.starts import start_from_hama, start_from_whisper
 
-    asset = read_asset()
     clips = [clip for clip in read_manifest(args.manifest) if clip.split == "train" and clip.seconds > 1]
-    fitted = fit_on_clips(asset, clips, args.audio_dir, args.clips)
-    model = move_frontend(build_seed(asset, label_index(seed_labels())), fitted.feature_map, fitted.bias)
-    model.normalize_features(torch.from_numpy(fitted.mean), torch.from_numpy(fitted.deviation))
+    if args.whisper:
+        model, explained = start_from_whisper(args.whisper / "model.bin", clips, args.audio_dir, args.clips)
+    else:
+        model, explained = start_from_hama(clips, args.audio_dir, args.clips)
     args.out.mkdir(parents=True, exist_ok=True)
     write_model(args.out, model, 0)
-    print(f"wrote {args.out}; the feature map explains {fitted.explained:.1%} of the variance")
+    print(f"wrote {args.out}; the feature map explains {explained:.1%} of the variance")
 
 
 def run_prepare(args: argparse.Namespace) -> None:

@@ -42,6 +42,10 @@ class OptimConfig:
     steps: int = 2000
     final_scale: float = 0.05
     clip_norm: float = 5.0
+    head_steps: int = 0
+    """First steps, in which only the head learns: for a new head on a trained network."""
+    head_learning_rate: float = 0.0
+    """Of the head, always; 0 takes that of the other layers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,8 @@ class Recipe:
     chunks: tuple[int, ...] = (16, 32, 64, 0)
     """Encoder frames a chunk, drawn anew each step; 0 is full context."""
     chunk_weights: tuple[float, ...] = (1.0, 2.0, 1.0, 1.0)
+    start_at_zero: float = 0.3
+    """Share of steps whose clips start a stream; the others start at a random place of one (positions, if any)."""
     ctc_weight: float = 1.0
     distill_weight: float = 1.0
     repeats: Mapping[str, float] = field(default_factory=dict)

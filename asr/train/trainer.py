@@ -24,7 +24,7 @@ from torch import Tensor
 from asr.nn.model import AcousticModel
 from asr.train.batches import Batch, BatchPlan
 from asr.train.checkpoint import Checkpoint, average, last_checkpoint, save_checkpoint, write_model
-from asr.train.recipe import Recipe
+from asr.train.recipe import OptimConfig, Recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +62,14 @@ def compute_losses(log_probs: Tensor, batch: Batch, recipe: Recipe) -> Losses:
 
 
 def learning_rate_scale(step: int, recipe: Recipe) -> float:
-    """Linear warm-up to 1, then half a cosine down to `final_scale`."""
+    """Linear warm-up to 1, then half a cosine down to `final_scale`; starting once more after the head's own steps."""
     optim = recipe.optim
+    if step < optim.head_steps:
+        return min(1.0, (step + 1) / optim.warmup_steps)
+    step, last = step - optim.head_steps, optim.steps - optim.head_steps
     if step < optim.warmup_steps:
         return (step + 1) / optim.warmup_steps
-    done = min(1.0, (step - optim.warmup_steps) / max(1, optim.steps - optim.warmup_steps))
+    done = min(1.0, (step - optim.warmup_steps) / max(1, last - optim.warmup_steps))
     return optim.final_scale + (1 - optim.final_scale) * 0.5 * (1 + math.cos(math.pi * done))
 
 
@@ -96,11 +99,17 @@ def _prefetch(plan: BatchPlan, first: int, last: int) -> Iterator[Batch]:
         yield item
 
 
-def _groups(model: AcousticModel, weight_decay: float) -> list[dict[str, Any]]:
-    """Weight decay on matrices only."""
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    vectors = [p for p in model.parameters() if p.ndim <= 1]
-    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+def _groups(model: AcousticModel, optim: OptimConfig) -> list[dict[str, Any]]:
+    """Head and the rest, with rates of their own; weight decay on matrices only."""
+    groups = []
+    for is_head, rate in ((False, optim.learning_rate), (True, optim.head_learning_rate or optim.learning_rate)):
+        own = [p for name, p in model.named_parameters() if name.startswith("head.") == is_head]
+        for params, decay in (
+            ([p for p in own if p.ndim > 1], optim.weight_decay),
+            ([p for p in own if p.ndim <= 1], 0.0),
+        ):
+            groups.append({"params": params, "weight_decay": decay, "lr": rate, "full_rate": rate})
+    return groups
 
 
 class Trainer:
@@ -115,7 +124,7 @@ class Trainer:
         resumed = last_checkpoint(run)
         self.model = (resumed.model() if resumed else model).to(self._device)
         self._optimizer = torch.optim.AdamW(
-            _groups(self.model, recipe.optim.weight_decay), lr=recipe.optim.learning_rate, betas=(0.9, 0.98)
+            _groups(self.model, recipe.optim), lr=recipe.optim.learning_rate, betas=(0.9, 0.98)
         )
         self.step = 0
         if resumed:
@@ -151,10 +160,14 @@ class Trainer:
     def _train_step(self, batch: Batch) -> dict[str, float]:
         scale = learning_rate_scale(self.step, self._recipe)
         for group in self._optimizer.param_groups:
-            group["lr"] = self._recipe.optim.learning_rate * scale
+            group["lr"] = group["full_rate"] * scale
+        body_learns = self.step >= self._recipe.optim.head_steps
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(body_learns or name.startswith("head."))
         started = time.monotonic()
         with _autocast(self._device):
-            log_probs = self.model(batch.features.to(self._device), batch.lens.to(self._device), batch.chunk)
+            features, lens = batch.features.to(self._device), batch.lens.to(self._device)
+            log_probs = self.model(features, lens, batch.chunk, batch.start)
         losses = compute_losses(log_probs.float().cpu(), batch, self._recipe)
         losses.total.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._recipe.optim.clip_norm)

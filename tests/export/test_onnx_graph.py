@@ -18,19 +18,23 @@ from export.quantize import Int8Weights, quantize_encoder  # noqa: E402
 from lm.phones import PHONEMES, write_tokens  # noqa: E402
 
 LOOK_AHEAD = 4
-CONFIG = EncoderConfig(d_model=16, n_heads=2, n_layers=2, d_ff=24, kernel=7, left_context=20, look_ahead=LOOK_AHEAD)
+SIZES = {"d_model": 16, "n_heads": 2, "n_layers": 2, "d_ff": 24, "left_context": 20, "look_ahead": LOOK_AHEAD}
+CONFIGS = {
+    "conformer": EncoderConfig("conformer", kernel=7, **SIZES),
+    "transformer": EncoderConfig("transformer", kernel=1, **SIZES),
+}
 
 
-@pytest.fixture(scope="module")
-def model():
+@pytest.fixture(scope="module", params=CONFIGS)
+def model(request):
     """Random weights, with a head that makes it sure of itself and features scaled as after training."""
     torch.manual_seed(3)
-    model = AcousticModel(CONFIG).eval()
+    model = AcousticModel(CONFIGS[request.param]).eval()
     with torch.no_grad():
-        for block in model.blocks:
+        for block in model.blocks if request.param == "conformer" else ():
             torch.nn.init.normal_(block.convolution.edge, std=0.5)
-        model.feature_mean.fill_(-7.0)
-        model.feature_scale.fill_(0.25)
+        model.frontend.feature_mean.fill_(-7.0)
+        model.frontend.feature_scale.fill_(0.25)
         model.head.weight.mul_(10)
     return model
 
@@ -120,10 +124,13 @@ def test_unused_states_are_passed_on(graph_path, model):
     states = [rng.normal(size=s.shape).astype(np.float32) for s in initial_states(model.config)[:-1]]
     feed = dict(zip(STATE_NAMES, [*states, np.array([5])], strict=True))
     after = dict(zip(STATE_NAMES, session.run(None, {"x": make_features(40)[None], **feed})[1:], strict=True))
-    for name in ("cached_key_0", "cached_nonlin_attn_0"):
+    has_convolutions = model.config.kernel > 1
+    for name in ("cached_key_0", "cached_nonlin_attn_0", *(() if has_convolutions else STATE_NAMES[4:6])):
         assert np.array_equal(after[name], feed[name])
-    assert np.array_equal(after["embed_states"].ravel()[160:], feed["embed_states"].ravel()[160:])
-    assert np.array_equal(after["embed_states"].ravel()[:160], make_features(40)[30:32].ravel())
+    front = model.frontend
+    used, last = 80 * front.context, make_features(40)[32 - front.context : 32]
+    assert np.array_equal(after["embed_states"].ravel()[used:], feed["embed_states"].ravel()[used:])
+    assert np.allclose(after["embed_states"].ravel()[:used], last.ravel() - front.before, atol=1e-5)
 
 
 @pytest.mark.parametrize("path", ["graph_path", "int8_path"])
@@ -142,18 +149,26 @@ def test_the_engine_accepts_it(path, model, request):
     assert rows[1].shape == reference[16:].shape
 
 
-def test_int8_weights_are_int8(graph_path, int8_path):
+def test_int8_weights_are_int8(model, graph_path, int8_path):
     tensors = {t.name: t for t in onnx.load(str(int8_path)).graph.initializer}
     weights = {name: t for name, t in tensors.items() if t.data_type == onnx.TensorProto.INT8}
-    products = 8 * CONFIG.n_layers + 1  # two feed-forwards, qkv, out, gate, out of each block; the head
+    config = model.config
+    if config.architecture == "conformer":
+        products = 8 * config.n_layers + 1  # two feed-forwards, qkv, out, gate, out of each block; the head
+        first = (4 * config.n_mels, config.d_model)
+    else:
+        products = 2 + 4 * config.n_layers + 1  # two convolutions; feed-forward, qkv, out of each block; the head
+        first = (4 * config.n_mels, config.n_mels)
     assert len(weights) == products
     shapes = sorted(tuple(t.dims) for t in weights.values())
-    assert (CONFIG.d_model, CONFIG.vocab_size) in shapes
-    assert (CONFIG.d_model, 3 * CONFIG.d_model) in shapes
-    for name, weight in weights.items():  # one scale a column
-        assert list(tensors[name.removesuffix(".int8") + ".scale"].dims) == [weight.dims[1]]
+    assert (config.d_model, config.vocab_size) in shapes
+    assert (config.d_model, 3 * config.d_model) in shapes
+    for name, weight in weights.items():  # one scale an output channel
+        axis = 1 if len(weight.dims) == 2 else 0
+        scales = [size if i == axis else 1 for i, size in enumerate(weight.dims)]
+        assert list(tensors[name.removesuffix(".int8") + ".scale"].dims) == scales
     floats = [tuple(t.dims) for t in tensors.values() if t.data_type == onnx.TensorProto.FLOAT and len(t.dims) == 2]
-    assert (4 * CONFIG.n_mels, CONFIG.d_model) in floats
+    assert first in floats
     assert metadata_of(int8_path) == metadata_of(graph_path)
 
 
@@ -180,7 +195,7 @@ def test_chunk_command_restamps(tmp_path, graph_path, model, capsys):
 @pytest.mark.parametrize("options", [[], ["--float"]])
 def test_encoder_command(tmp_path, graph_path, model, capsys, monkeypatch, options):
     def copy_graph(exported, path, *, chunk_ms):  # instead of exporting again, which takes seconds
-        assert exported.config == CONFIG
+        assert exported.config == model.config
         set_chunk = ["chunk", "--encoder", str(graph_path), "--chunk-ms", str(chunk_ms), "--out", str(path)]
         assert main(set_chunk) == 0
 
@@ -216,7 +231,7 @@ def noise_audio(seconds, seed):
 
 
 @pytest.mark.parametrize(("path", "chunk"), [("graph_path", 64), ("graph_path", 32), ("int8_path", 64)])
-def test_sherpa_onnx_hears_the_same(tmp_path, path, chunk, request):
+def test_sherpa_onnx_hears_the_same(tmp_path, path, chunk, model, request):
     sherpa_onnx = pytest.importorskip("sherpa_onnx")
     encoder_path, tokens = tmp_path / "encoder.onnx", tmp_path / "tokens.txt"
     source = str(request.getfixturevalue(path))

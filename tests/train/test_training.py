@@ -1,5 +1,6 @@
 import contextlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -88,6 +89,33 @@ def test_resumed_run_ends_with_the_same_weights(tmp_path, store):
     assert resumed.step == whole.step == 12
     for key, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[key]), key
+
+
+def test_at_first_only_the_head_learns(tmp_path, store):
+    recipe = make_recipe()
+    recipe = replace(recipe, optim=replace(recipe.optim, head_steps=4, head_learning_rate=1e-2))
+    assert [round(learning_rate_scale(step, recipe), 3) for step in (0, 2, 3, 4, 6)] == [0.333, 1, 1, 0.333, 1]
+    before = new_model().state_dict()
+    train(tmp_path / "cut", store, recipe, stop_after=4)
+    after = last_checkpoint(tmp_path / "cut").model().state_dict()
+    assert {key.split(".")[0] for key in before if not torch.equal(before[key], after[key])} == {"head"}
+    whole, _ = train(tmp_path / "whole", store, recipe)
+    resumed, _ = train(tmp_path / "cut", store, recipe)
+    for key, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[key]), key
+    assert not torch.equal(
+        whole.model.state_dict()["blocks.0.first.expand.weight"], before["blocks.0.first.expand.weight"]
+    )
+
+
+def test_clips_start_anywhere_in_a_stream(store):
+    data, targets = store
+    starts = [BatchPlan(data, targets, make_recipe(seed=seed), []).batch(0).start for seed in range(20)]
+    assert 0 < starts.count(0) < 15
+    assert len(set(starts)) > 5
+    assert max(starts) < 1500
+    always = make_recipe(start_at_zero=1.0)
+    assert {BatchPlan(data, targets, always, []).batch(step).start for step in range(9)} == {0}
 
 
 def test_half_written_checkpoint_is_ignored(tmp_path):
