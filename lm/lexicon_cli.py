@@ -17,7 +17,6 @@ from lm.lexicon_build import build_lexicon
 from lm.pronunciations import Variant, merge, read_cmudict, read_tsv, to_tsv
 from lm.vocabulary import read_words
 
-G2P_VARIANTS = 2
 G2P_MARGIN = 2.0  # a second guess further behind was right for 3 % of held-out words, a nearer one for 19 %
 
 
@@ -35,6 +34,7 @@ def add_lexicon_parser(subparsers: Any) -> None:
         help="TSV files: word, phonemes, log-probability, perhaps a source; later files overrule earlier ones",
     )
     parser.add_argument("--g2p", type=Path, help="letter-to-phoneme network for words that no other source lists")
+    parser.add_argument("--g2p-variants", type=int, default=1, help="guesses a word (%(default)s)")
     parser.add_argument("--max-variants", type=int, default=4, help="pronunciations a word (%(default)s)")
     parser.add_argument("--write-pronunciations", type=Path, help="also write the merged pronunciations as TSV")
     parser.add_argument("--output", type=Path, required=True, help="lexicon to write")
@@ -52,7 +52,7 @@ def run_lexicon(args: argparse.Namespace) -> None:
     for path in args.pronunciations:
         listed += read_tsv(path)
     if args.g2p:
-        listed += _guess(G2P.open(args.g2p), words, {variant.word for variant in listed})
+        listed += _guess(G2P.open(args.g2p), words, {variant.word for variant in listed}, args.g2p_variants)
     known = set(words[3:])
     variants = merge((variant for variant in listed if variant.word in known), max_variants=args.max_variants)
     if args.write_pronunciations:
@@ -83,9 +83,9 @@ def read_unigram_log_prob(path: Path, words: Sequence[str]) -> npt.NDArray[np.fl
     return log_prob
 
 
-def _guess(g2p: G2P, words: Sequence[str], listed: set[str]) -> Iterator[Variant]:
+def _guess(g2p: G2P, words: Sequence[str], listed: set[str], n_variants: int) -> Iterator[Variant]:
     unlisted = [word for word in words[3:] if word not in listed and is_spellable(word)]
-    for word, spoken in zip(unlisted, g2p.pronounce_many(unlisted, G2P_VARIANTS), strict=True):
+    for word, spoken in zip(unlisted, g2p.pronounce_many(unlisted, n_variants), strict=True):
         for phonemes, log_prob in spoken:
             if log_prob > spoken[0][1] - G2P_MARGIN:
                 yield Variant(word, phonemes, log_prob - spoken[0][1], "g2p")
