@@ -25,7 +25,6 @@ from asr.metrics import ErrorCounts, count_word_errors
 from asr.nn.model import AcousticModel
 from asr.train.checkpoint import open_checkpoint
 from asr.train.evaluate import streamed_log_probs
-from asr.train.recipe import read_toml
 from asr.train.store import FeatureStore
 from asr.types import FloatArray
 from lm.lexicon import Lexicon
@@ -33,6 +32,7 @@ from lm.ngram import NgramModel, NgramScorer
 from lm.normalize import normalize_for_wer
 from lm.phones import PHONEMES
 from lm.scorer import NullScorer, Scorer
+from lm.train.settings import read_toml
 
 
 def load_model(path: Path, look_ahead: int | None) -> AcousticModel:

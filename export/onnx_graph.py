@@ -6,8 +6,8 @@ states after, bound by position. The contract's states belong to another network
 
     cached_key_0          (left, N, 1)      unused, passed on
     cached_nonlin_attn_0  (1, N, left, 3)   unused, passed on
-    cached_val1_0         (left, N, L*D)    keys of all layers
-    cached_val2_0         (left, N, L*D)    values of all layers
+    cached_val1_0         (left, N, L*D)    keys of all layers, in memory (L, H, left, D/H): no copying into heads
+    cached_val2_0         (left, N, L*D)    values of all layers, likewise
     cached_conv1_0        (N, 4, C)         first half of the convolution caches, C = L*D*(K//2)/8; without
                                             convolutions C is 1, unused and passed on
     cached_conv2_0        (N, 4, C)         second half
@@ -80,8 +80,8 @@ class PackedStep(nn.Module):
         unused_key, unused_nonlin, key, value, conv1, conv2, embed, processed = states
         stored, carried = embed.flatten(1), self.model.frontend.context * self.model.config.n_mels
         before = EncoderState(
-            key=key.transpose(0, 1),
-            value=value.transpose(0, 1),
+            key=self._by_head(key),
+            value=self._by_head(value),
             conv=self._joined(conv1, conv2),
             frontend=stored[:, :carried],
             n_frames=processed,
@@ -92,12 +92,21 @@ class PackedStep(nn.Module):
             log_probs,
             unused_key.clone(),
             unused_nonlin.clone(),
-            after.key.transpose(0, 1),
-            after.value.transpose(0, 1),
+            self._as_value(after.key),
+            self._as_value(after.value),
             *halves,
             torch.cat([after.frontend, stored[:, carried:]], 1).unflatten(1, EMBED_SHAPE),
             after.n_frames,
         )
+
+    def _by_head(self, packed: Tensor) -> Tensor:
+        """The numbers of (left, N, L*D), as they lie in a batch of one, as (N, L, H, left, D/H)."""
+        c = self.model.config
+        return packed.transpose(0, 1).reshape(-1, c.n_layers, c.n_heads, c.left_context, c.d_model // c.n_heads)
+
+    def _as_value(self, cache: Tensor) -> Tensor:
+        c = self.model.config
+        return cache.reshape(-1, c.left_context, c.n_layers * c.d_model).transpose(0, 1)
 
     def _joined(self, first: Tensor, second: Tensor) -> Tensor:
         """Both halves of the convolution caches as the model's (N, L*D, K//2)."""

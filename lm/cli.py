@@ -1,16 +1,16 @@
-"""Command `asr-lm`: word list, lexicon and n-gram language model, from text to files, and questions to them."""
+"""Command `asr-lm`: word list, lexicon and language models, from text to files, and questions to them."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from lm.arpa import write_arpa
 from lm.arrayfile import MAGIC
+from lm.console import progress, say, say_report
 from lm.corpus import CorpusReport, Exclusion, Source, parse_source, read_corpus, read_lines, read_recipe
 from lm.counts import TrigramCounter
 from lm.kenlm_model import KenlmScorer
@@ -18,12 +18,11 @@ from lm.kneser_ney import estimate
 from lm.lexicon_cli import add_g2p_parser, add_lexicon_parser
 from lm.ngram import NgramModel, NgramScorer
 from lm.pack import BIGRAM_BYTES, BIGRAM_WORDS, TRIGRAM_BYTES, fixed_bytes, write_ngram
-from lm.perplexity import measure_perplexity
+from lm.perplexity import Perplexity, measure_perplexity
 from lm.prune import drop_rare_words, prune
 from lm.scorer import Scorer
+from lm.train_cli import add_train_parsers, is_checkpoint, neural_perplexity
 from lm.vocabulary import choose_words, read_dictionary_words, read_words, words_sha256, write_words
-
-Item = TypeVar("Item")
 
 EXAMPLES = """examples:
   asr-lm vocabulary --recipe recipes/ngram-english.toml --text-dir TEXT --dictionary cmudict.dict --output words.txt
@@ -31,7 +30,11 @@ EXAMPLES = """examples:
   asr-lm ngram --source mail.txt=3 --source books.txt.xz --words words.txt --output ngram.bin --arpa lm.arpa
   asr-lm lexicon --words words.txt --counts counts.tsv --cmudict cmudict.dict --g2p g2p.onnx --output lexicon.bin
   asr-lm pronounce --help
+  asr-lm tokens --recipe recipes/lm-english.toml --text-dir TEXT --words words.txt --out tokens
+  asr-lm train --recipe recipes/lm-english.toml --tokens tokens --run runs/shared
+  asr-lm adapt --trunk runs/shared/final --text mine.txt --name clinic --out adapters/clinic
   asr-lm perplexity --words words.txt --model ngram.bin heldout.txt.xz
+  asr-lm perplexity --words words.txt --model runs/shared/final --adapter adapters/clinic heldout.txt.xz
 """
 
 
@@ -39,7 +42,7 @@ def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line; exits with a message where it cannot be understood."""
     parser = argparse.ArgumentParser(
         prog="asr-lm",
-        description="Word lists, lexicons and n-gram language models from plain text.",
+        description="Word lists, lexicons and language models, n-gram and neural, from plain text.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -63,12 +66,15 @@ def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
     )
     perplexity = commands.add_parser("perplexity", help="measure a model on text")
     perplexity.add_argument("--words", type=Path, required=True, help="word list")
-    perplexity.add_argument("--model", type=Path, required=True, help="ngram.bin, or an ARPA or KenLM file")
+    perplexity.add_argument("--model", type=Path, required=True, help="ngram.bin, ARPA or KenLM file, or checkpoint")
+    perplexity.add_argument("--application", help="network of a checkpoint that has one for each application")
+    perplexity.add_argument("--adapter", type=Path, help="folder of an adapter that the checkpoint is to wear")
     perplexity.add_argument("text", type=Path, nargs="+", help="text files, one utterance a line (.txt or .txt.xz)")
     for command, job in ((vocabulary, _vocabulary), (ngram, _ngram), (perplexity, _perplexity)):
         command.set_defaults(run=job)
     add_lexicon_parser(commands)
     add_g2p_parser(commands)
+    add_train_parsers(commands)
     return parser.parse_args(args)
 
 
@@ -102,19 +108,6 @@ def main() -> None:
         sys.exit(f"asr-lm: {error}")
 
 
-def _say(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
-
-
-def _progress(items: Iterable[Item]) -> Iterable[Item]:
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        return items
-    bar: Iterable[Item] = tqdm(items, unit=" lines", mininterval=1.0, file=sys.stderr)
-    return bar
-
-
 def _sources(options: argparse.Namespace) -> list[Source]:
     sources = read_recipe(options.recipe, options.text_dir) if options.recipe else []
     sources += [parse_source(text) for text in options.source]
@@ -125,13 +118,7 @@ def _sources(options: argparse.Namespace) -> list[Source]:
 
 def _utterances(options: argparse.Namespace, report: CorpusReport) -> Iterator[tuple[Source, list[str]]]:
     exclusion = Exclusion(words for path in options.exclude for words in read_lines(path))
-    yield from _progress(read_corpus(_sources(options), exclusion, report))
-
-
-def _say_report(report: CorpusReport) -> None:
-    _say(f"{'source':<45} {'kept':>9} {'duplicate':>9} {'excluded':>9}")
-    for name in sorted(report.kept.keys() | report.duplicates.keys() | report.excluded.keys()):
-        _say(f"{name:<45} {report.kept[name]:>9} {report.duplicates[name]:>9} {report.excluded[name]:>9}")
+    yield from progress(read_corpus(_sources(options), exclusion, report))
 
 
 def _vocabulary(options: argparse.Namespace) -> None:
@@ -151,9 +138,9 @@ def _vocabulary(options: argparse.Namespace) -> None:
     if options.counts:
         rows = (f"{word}\t{counts[word]}\t{weighted[word]:g}\n" for word in words[3:])
         options.counts.write_text("".join(rows), encoding="utf-8")
-    _say_report(report)
+    say_report(report)
     share = sum(weighted[word] for word in words) / max(sum(weighted.values()), 1)
-    _say(f"{len(words):,} words of {len(counts):,} seen, {share:.2%} of the text -> {options.output}")
+    say(f"{len(words):,} words of {len(counts):,} seen, {share:.2%} of the text -> {options.output}")
 
 
 def _ngram(options: argparse.Namespace) -> None:
@@ -166,28 +153,39 @@ def _ngram(options: argparse.Namespace) -> None:
     counter = TrigramCounter(words)
     for source, utterance in _utterances(options, report):
         counter.add(utterance, source.weight)
-    _say_report(report)
+    say_report(report)
     counts = counter.finish()
-    _say(f"{counts.key.size:,} different trigrams; smoothing and pruning")
+    say(f"{counts.key.size:,} different trigrams; smoothing and pruning")
     full = drop_rare_words(estimate(counts, len(words), options.lower_order), BIGRAM_WORDS)
     model = prune(full, budget=budget, bigram_cost=BIGRAM_BYTES, trigram_cost=TRIGRAM_BYTES).model
     write_ngram(options.output, model, words)
     if options.arpa:
         write_arpa(options.arpa, model, words)
-    _say(f"{model.bigram_key.size:,} bigrams and {model.trigram_key.size:,} trigrams -> {options.output}")
+    say(f"{model.bigram_key.size:,} bigrams and {model.trigram_key.size:,} trigrams -> {options.output}")
 
 
 def _perplexity(options: argparse.Namespace) -> None:
     words = read_words(options.words)
+    if is_checkpoint(options.model):
+        found = neural_perplexity(options.model, options.adapter, options.application, words, options.text)
+    else:
+        found = _scorer_perplexity(options, words)
+    print("perplexity\tunknown\twords\ttext")
+    for path, result in zip(options.text, found, strict=True):
+        print(f"{result.value:.2f}\t{result.unknown_rate:.2%}\t{result.words}\t{path.name}", flush=True)
+
+
+def _scorer_perplexity(options: argparse.Namespace, words: Sequence[str]) -> Iterator[Perplexity]:
+    if options.adapter or options.application:
+        raise ValueError(f"--adapter and --application are for neural checkpoints; {options.model} is none")
     scorer = _scorer(options.model, words)
     ids = {word: number for number, word in enumerate(words)}
-    print("perplexity\tunknown\twords\ttext")
-    for path in options.text:
-        result = measure_perplexity(scorer, ids, read_lines(path))
-        print(f"{result.value:.2f}\t{result.unknown_rate:.2%}\t{result.words}\t{path.name}")
+    return (measure_perplexity(scorer, ids, read_lines(path)) for path in options.text)
 
 
 def _scorer(path: Path, words: Sequence[str]) -> Scorer:
+    if path.is_dir():
+        raise ValueError(f"{path}: expected ngram.bin, an ARPA or KenLM file, or the folder of a checkpoint or run")
     with path.open("rb") as file:
         packed = file.read(len(MAGIC)) == MAGIC
     if not packed:

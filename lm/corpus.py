@@ -57,7 +57,7 @@ def read_recipe(path: str | Path, text_dir: str | Path) -> list[Source]:
     recipe = _load_toml(Path(path))
     if set(recipe) != {"weights"} or not isinstance(recipe["weights"], Mapping):
         raise CorpusError(f"{path}: expected one table [weights], found {sorted(recipe)}")
-    return [_source(name, Path(text_dir) / name, weight, str(path)) for name, weight in recipe["weights"].items()]
+    return [make_source(name, Path(text_dir) / name, weight, str(path)) for name, weight in recipe["weights"].items()]
 
 
 def parse_source(text: str) -> Source:
@@ -71,10 +71,15 @@ def parse_source(text: str) -> Source:
         value = float(weight) if sign else 1.0
     except ValueError:
         raise CorpusError(f"{text!r}: expected PATH=WEIGHT with a number after '='") from None
-    return _source(path if sign else text, Path(path if sign else text), value, "--source")
+    return make_source(path if sign else text, Path(path if sign else text), value, "--source")
 
 
-def _source(name: str, path: Path, weight: Any, origin: str) -> Source:
+def make_source(name: str, path: Path, weight: Any, origin: str) -> Source:
+    """The text file at `path`, or at `path` with `.txt.xz` or `.txt` added; `origin` is who asked for it.
+
+    Raises:
+        CorpusError: the weight is not a positive number, or there is no such file.
+    """
     if not isinstance(weight, int | float) or isinstance(weight, bool) or not 0 < weight < float("inf"):
         raise CorpusError(f"{origin}: the weight of {name!r} must be a positive number, got {weight!r}")
     candidates = (path, Path(f"{path}.txt.xz"), Path(f"{path}.txt"))

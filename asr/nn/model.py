@@ -2,16 +2,16 @@
 
 State of a stream (`EncoderState`), all zeros at the start:
 
-    key, value  (B, left, L*D)  keys and values of the last `left` encoder frames, layer after layer
-    conv        (B, L*D, K//2)  gated inputs of the depthwise convolutions; nothing where K is 1
-    frontend    (B, c*F)        the last `c` feature frames, less what the front end puts before a stream
-    n_frames    (B,) int64      encoder frames so far: which cache slots are filled, and where positions are
+    key, value  (B, L, H, left, D/H)  keys and values of the last `left` encoder frames
+    conv        (B, L*D, K//2)        gated inputs of the depthwise convolutions; nothing where K is 1
+    frontend    (B, c*F)              the last `c` feature frames, less what the front end puts before a stream
+    n_frames    (B,) int64            encoder frames so far: which cache slots are filled, and where positions are
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -43,7 +43,7 @@ class EncoderConfig:
     kernel: int = 31
     """Of the depthwise convolutions; 1 where there are none."""
     left_context: int = 128
-    """Encoder frames (20 ms) that a chunk sees before itself."""
+    """Encoder frames (20 ms) that a chunk sees before itself; may be raised after training (`with_left_context`)."""
     look_ahead: int = 20
     """Encoder frames that a chunk sees after itself; they are computed again with the next chunk."""
     vocab_size: int = 42
@@ -124,11 +124,11 @@ class AcousticModel(nn.Module):
     def initial_state(self, batch: int = 1) -> EncoderState:
         """The state before the first chunk: zeros."""
         c = self.config
-        wide = c.n_layers * c.d_model
+        cache = (batch, c.n_layers, c.n_heads, c.left_context, c.d_model // c.n_heads)
         return EncoderState(
-            key=torch.zeros(batch, c.left_context, wide),
-            value=torch.zeros(batch, c.left_context, wide),
-            conv=torch.zeros(batch, wide, c.kernel // 2),
+            key=torch.zeros(cache),
+            value=torch.zeros(cache),
+            conv=torch.zeros(batch, c.n_layers * c.d_model, c.kernel // 2),
             frontend=torch.zeros(batch, self.frontend.context * c.n_mels),
             n_frames=torch.zeros(batch, dtype=torch.int64),
         )
@@ -144,7 +144,7 @@ class AcousticModel(nn.Module):
         chunk = x.shape[1] - ahead
         age = left - 1 - torch.arange(left + x.shape[1], device=x.device)  # of a cache slot; negative inside the window
         mask = age[None] < state.n_frames[:, None]  # (B, left + W)
-        keys, values = state.key.split(config.d_model, 2), state.value.split(config.d_model, 2)
+        keys, values = state.key.unbind(1), state.value.unbind(1)
         convs = state.conv.split(config.d_model, 1)
         new: list[tuple[Tensor, Tensor, Tensor]] = []
         for block, key, value, conv in zip(self._typed_blocks(), keys, values, convs, strict=True):
@@ -153,9 +153,16 @@ class AcousticModel(nn.Module):
         keys, values, convs = zip(*new, strict=True)
         last = features[:, 2 * chunk : 2 * chunk + front.context].flatten(1) - front.before
         after = EncoderState(
-            torch.cat(keys, 2), torch.cat(values, 2), torch.cat(convs, 1), last, state.n_frames + chunk
+            torch.stack(keys, 1), torch.stack(values, 1), torch.cat(convs, 1), last, state.n_frames + chunk
         )
         return self._log_probs(x[:, :chunk]), after
+
+
+def with_left_context(model: AcousticModel, left_context: int) -> AcousticModel:
+    """The same weights, seeing another number of encoder frames before a chunk."""
+    changed = AcousticModel(replace(model.config, left_context=left_context))
+    changed.load_state_dict(model.state_dict())
+    return changed
 
 
 def _make_frontend(config: EncoderConfig) -> Frontend:

@@ -1,8 +1,7 @@
 """Another pre-trained network to start from: the encoder of a Whisper model (MIT), read from its CTranslate2 file.
 
 The file is a list of named tensors: version, kind, revision, count; then for each its name, shape, type and bytes.
-Whisper's log-mel comes from a padded 400-point Hann STFT in decimal logarithms, its level floored at eight below the
-clip's maximum; `fit_feature_map` approximates it by a linear map of ours.
+Its log-mel is another one than ours: `set_feature_map` puts a linear map in front.
 """
 
 from __future__ import annotations
@@ -75,19 +74,6 @@ def _tensors(reader: _Reader) -> list[tuple[str, Tensor]]:
         if values.dtype.kind == "f":
             found.append((name, torch.from_numpy(values.astype(np.float32))))
     return found
-
-
-def whisper_features(samples: FloatArray) -> FloatArray:
-    """Whisper's log-mel of a waveform (N,) at 16 kHz: (N // 160, 80), frame t centred at sample 160 t."""
-    from torchaudio.functional import melscale_fbanks
-
-    filters = melscale_fbanks(201, 0.0, 8000.0, 80, 16_000, norm="slaney", mel_scale="slaney")
-    spectrum = torch.stft(
-        torch.from_numpy(samples), 400, 160, window=torch.hann_window(400), return_complex=True
-    )[:, :-1]  # fmt: skip
-    level = (spectrum.abs().square().T @ filters).clamp(min=1e-10).log10()
-    floored = torch.maximum(level, level.max() - 8)
-    return np.asarray(((floored + 4) / 4).numpy(), np.float32)
 
 
 def build_whisper(tensors: Mapping[str, Tensor], *, left_context: int, look_ahead: int) -> AcousticModel:

@@ -100,7 +100,7 @@ class BatchPlan:
 
     def _view(self, clip: int, rng: np.random.Generator) -> str:
         stored = self._store.clips[clip]
-        has_text = stored.clip.audio in self._targets and self._recipe.ctc_weight > 0
+        has_text = stored.clip.audio in self._targets and _uses_text(self._recipe)
         usable = [v for v in self._recipe.views if v in stored.views and (has_text or v in self._store.teacher)]
         return usable[rng.integers(len(usable))]
 
@@ -114,10 +114,14 @@ def _members(store: FeatureStore, targets: Targets, recipe: Recipe) -> list[int]
     for index, stored in enumerate(store.clips):
         views = [view for view in recipe.views if view in stored.views]
         taught = recipe.distill_weight > 0 and any(view in store.teacher for view in views)
-        heard = recipe.ctc_weight > 0 and bool(targets.get(stored.clip.audio)) and bool(views)
+        heard = _uses_text(recipe) and bool(targets.get(stored.clip.audio)) and bool(views)
         if stored.clip.split == "train" and stored.clip.seconds <= recipe.max_clip_s and (taught or heard):
             out.append(index)
     return out
+
+
+def _uses_text(recipe: Recipe) -> bool:
+    return recipe.ctc_weight > 0 or recipe.crf_weight > 0
 
 
 def _fill(members: np.ndarray, lengths: np.ndarray, frames: float) -> list[list[int]]:

@@ -1,4 +1,4 @@
-"""Checkpoints: written elsewhere, then renamed, so that a crash leaves the last good one; `last` names the newest.
+"""Checkpoints of acoustic models, in folders as lm/train/folders.py keeps them.
 
     run/step-001200/ {config.json, model.pt, optimizer.pt, progress.json}     run/last     text: "step-001200"
 Tensors only, read with `weights_only=True`.
@@ -7,8 +7,6 @@ Tensors only, read with `weights_only=True`.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,10 +14,7 @@ from pathlib import Path
 import torch
 
 from asr.nn.model import AcousticModel, EncoderConfig
-
-
-class CheckpointError(ValueError):
-    """There is no usable checkpoint there."""
+from lm.train.folders import CheckpointError, average_states, find_step, last_step, write_step
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,21 +52,13 @@ def save_checkpoint(
     run: Path, step: int, model: AcousticModel, optimizer: torch.optim.Optimizer | None, *, keep: int
 ) -> Checkpoint:
     """Write `run/step-N`, point `run/last` at it, and remove all but the newest `keep`."""
-    folder = run / f"step-{step:06d}"
-    temporary = run / f".{folder.name}.part"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    write_model(temporary, model, step)
-    if optimizer is not None:
-        torch.save(optimizer.state_dict(), temporary / "optimizer.pt")
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(temporary, folder)
-    pointer = run / ".last.part"
-    pointer.write_text(folder.name)
-    os.replace(pointer, run / "last")
-    for old in sorted(run.glob("step-*"))[:-keep]:
-        shutil.rmtree(old)
-    return Checkpoint(folder)
+
+    def write(folder: Path) -> None:
+        write_model(folder, model, step)
+        if optimizer is not None:
+            torch.save(optimizer.state_dict(), folder / "optimizer.pt")
+
+    return Checkpoint(write_step(run, step, write, keep=keep))
 
 
 def write_model(folder: Path, model: AcousticModel, step: int) -> None:
@@ -83,8 +70,8 @@ def write_model(folder: Path, model: AcousticModel, step: int) -> None:
 
 def last_checkpoint(run: str | Path) -> Checkpoint | None:
     """The newest checkpoint of a run, or None where there is none yet."""
-    pointer = Path(run) / "last"
-    return Checkpoint(Path(run) / pointer.read_text().strip()) if pointer.is_file() else None
+    found = last_step(run)
+    return Checkpoint(found) if found else None
 
 
 def open_checkpoint(path: str | Path) -> Checkpoint:
@@ -93,20 +80,12 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     Raises:
         CheckpointError: neither.
     """
-    path = Path(path)
-    found = Checkpoint(path) if (path / "model.pt").is_file() else last_checkpoint(path)
-    if found is None:
-        raise CheckpointError(f"{path}: neither a checkpoint (model.pt) nor a run (last)")
-    return found
+    return Checkpoint(find_step(path))
 
 
 def average(checkpoints: Sequence[Checkpoint], shares: Sequence[float] | None = None) -> AcousticModel:
     """A network with the mean of the checkpoints' weights; equal shares unless `shares` (sum 1) says otherwise."""
-    if not checkpoints:
-        raise CheckpointError("no checkpoint to average")
-    parts = shares or [1 / len(checkpoints)] * len(checkpoints)
-    states = [checkpoint.model().state_dict() for checkpoint in checkpoints]
-    mean = {key: sum(part * state[key] for part, state in zip(parts, states, strict=True)) for key in states[0]}
+    mean = average_states([checkpoint.model().state_dict() for checkpoint in checkpoints], shares)
     model = checkpoints[-1].model()
     model.load_state_dict(mean)
     return model

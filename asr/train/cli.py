@@ -1,4 +1,4 @@
-"""`asr-train`: prepare features, label and align speech, run a recipe, evaluate a checkpoint."""
+"""`asr-train`: synthesise speech, prepare features, label and align speech, run a recipe, evaluate a checkpoint."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ from typing import Any
 
 import numpy as np
 
+from asr.errors import MissingDependencyError
+from asr.train.synthesis_cli import add_kokoro, add_synthesize, run_kokoro, run_synthesize
+
 EXAMPLES = """examples:
   asr-train prepare --manifest speech/manifest.jsonl --audio-dir speech --out store --views clean room --teacher
   asr-train label --manifest speech/manifest.jsonl --audio-dir speech --model base tiny.en --out labels.jsonl
   asr-train align --store store --pronunciations pronunciations.tsv --pseudo labels.jsonl --out targets.json
   asr-train run --recipe recipes/acoustic-finetune.toml --store store --targets targets.json --init seed \\
       --run runs/first
+  asr-train synthesize --kokoro kokoro --text requests.txt=3 --generated phone code time --hours 20 --out synthetic
   asr-train evaluate --checkpoint runs/first/final --bundle asr/data/english --store store --corpus mini_librispeech
 
 A manifest has one JSON object a line: audio, text (or null), seconds, corpus, split. LibriSpeech, Common Voice and any
@@ -32,10 +36,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "asr-train", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
+    add_kokoro(commands.add_parser("kokoro", help="put the folder of the voice model together"))
+    add_synthesize(commands.add_parser("synthesize", help="make training speech from text; goes on where it was"))
     _add_seed(commands.add_parser("seed", help="make the starting checkpoint from hama's or Whisper's network"))
     _add_prepare(commands.add_parser("prepare", help="cache features (and a teacher's posteriors) of a manifest"))
     _add_label(commands.add_parser("label", help="machine transcripts for clips without one, where models agree"))
     _add_align(commands.add_parser("align", help="choose pronunciations by forced alignment; write CTC targets"))
+    _add_trigram(commands.add_parser("trigram", help="estimate the phoneme trigram that CTC-CRF training needs"))
     _add_run(commands.add_parser("run", help="train; goes on from the last checkpoint of the run"))
     _add_average(commands.add_parser("average", help="weighted mean of two checkpoints, such as a run and its seed"))
     _add_calibrate(commands.add_parser("calibrate", help="fit the confidence of words on transcribed clips"))
@@ -80,6 +87,14 @@ def _add_align(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--variants", type=Path, help="also write pronunciations learned from what was heard (TSV)")
 
 
+def _add_trigram(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--targets", type=Path, required=True, help="from `align`")
+    parser.add_argument("--text", type=Path, nargs="*", default=[], help="text too (.txt, .txt.xz), by its dictionary")
+    parser.add_argument("--bundle", type=Path, help="whose lexicon speaks the text; the embedded one if not given")
+    parser.add_argument("--max-lines", type=int, default=300_000, help="lines of text (%(default)s)")
+    parser.add_argument("--out", type=Path, required=True)
+
+
 def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipe", type=Path, required=True)
     parser.add_argument("--store", type=Path, required=True)
@@ -87,6 +102,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--init", type=Path, required=True, help="checkpoint to start from")
     parser.add_argument("--run", type=Path, required=True, help="folder of the run; made where missing")
     parser.add_argument("--noise-dir", type=Path, help="folder of noise recordings")
+    parser.add_argument("--phone-trigram", type=Path, help="from `trigram`, for recipes with crf_weight")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so many minutes")
     parser.add_argument(
         "--bundle", type=Path, help="lexicon and n-gram for the word errors at checkpoints (embedded one)"
@@ -98,6 +114,7 @@ def _add_average(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--other", type=Path, required=True)
     parser.add_argument("--other-share", type=float, default=0.3, help="weight of the other, 0 to 1 (%(default)s)")
+    parser.add_argument("--left-context", type=int, help="encoder frames of left context that the result has")
     parser.add_argument("--out", type=Path, required=True)
 
 
@@ -187,12 +204,30 @@ def run_align(args: argparse.Namespace) -> None:
         print(f"wrote {args.variants}: {len(variants)} learned pronunciations")
 
 
+def run_trigram(args: argparse.Namespace) -> None:
+    """Estimate the phoneme trigram."""
+    from itertools import chain
+
+    from asr.bundle import Bundle
+    from asr.train.crf import PhoneTrigram
+    from asr.train.targets import spoken_text
+    from lm.lexicon import Lexicon
+    from lm.phones import PHONEMES
+
+    lexicon = Lexicon.open(Bundle.open(args.bundle).file("lexicon.bin"))
+    text = (labels for path in args.text for labels in spoken_text(path, lexicon, args.max_lines))
+    trigram = PhoneTrigram.estimate(chain(json.loads(args.targets.read_text()).values(), text), len(PHONEMES))
+    trigram.write(args.out)
+    print(f"wrote {args.out}")
+
+
 def run_run(args: argparse.Namespace) -> None:
     """Train."""
     from tqdm import tqdm
 
     from asr.train.batches import BatchPlan
     from asr.train.checkpoint import open_checkpoint
+    from asr.train.crf import PhoneTrigram
     from asr.train.curves import draw_curves
     from asr.train.noise import read_noises
     from asr.train.recipe import read_recipe
@@ -211,6 +246,7 @@ def run_run(args: argparse.Namespace) -> None:
         open_checkpoint(args.init).model(),
         recipe,
         Validator(store, args.dev_clips, embedded_language(args.bundle)),
+        PhoneTrigram.read(args.phone_trigram) if args.phone_trigram else None,
     )
     print(
         f"{plan.steps_per_epoch} steps an epoch, {recipe.optim.steps} in all, starting at {trainer.step}",
@@ -230,12 +266,15 @@ def run_run(args: argparse.Namespace) -> None:
 
 def run_average(args: argparse.Namespace) -> None:
     """Write the weighted mean of two checkpoints."""
+    from asr.nn.model import with_left_context
     from asr.train.checkpoint import average, open_checkpoint, write_model
 
     if not 0 <= args.other_share <= 1:
         raise ValueError(f"--other-share: expected 0 to 1, found {args.other_share}")
     pair = [open_checkpoint(args.checkpoint), open_checkpoint(args.other)]
     model = average(pair, [1 - args.other_share, args.other_share])
+    if args.left_context is not None:
+        model = with_left_context(model, args.left_context)
     args.out.mkdir(parents=True, exist_ok=True)
     write_model(args.out, model, pair[0].step)
     print(f"wrote {args.out}")
@@ -281,10 +320,13 @@ def run_evaluate(args: argparse.Namespace) -> None:
 
 
 COMMANDS = {
+    "kokoro": run_kokoro,
+    "synthesize": run_synthesize,
     "seed": run_seed,
     "prepare": run_prepare,
     "label": run_label,
     "align": run_align,
+    "trigram": run_trigram,
     "run": run_run,
     "average": run_average,
     "calibrate": run_calibrate,
@@ -297,7 +339,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     try:
         COMMANDS[args.command](args)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, MissingDependencyError) as error:
         print(f"asr-train: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

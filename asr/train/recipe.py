@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-
-class RecipeError(ValueError):
-    """The recipe has an unknown key or a value of the wrong type."""
+from lm.train.settings import RecipeError, build_settings, read_toml
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +56,8 @@ class Recipe:
     """Share of steps whose clips start a stream; the others start at a random place of one (positions, if any)."""
     ctc_weight: float = 1.0
     distill_weight: float = 1.0
+    crf_weight: float = 0.0
+    """Of the transcripts' share among everything that a phoneme trigram allows; needs `--phone-trigram`."""
     repeats: Mapping[str, float] = field(default_factory=dict)
     """How often an epoch visits the clips of a corpus, on average; once where it is not named."""
     average_last: int = 5
@@ -76,11 +69,9 @@ class Recipe:
     def __post_init__(self) -> None:
         if len(self.chunks) != len(self.chunk_weights):
             raise RecipeError(f"chunks has {len(self.chunks)} entries, chunk_weights {len(self.chunk_weights)}")
-        if self.ctc_weight < 0 or self.distill_weight < 0 or self.ctc_weight + self.distill_weight == 0:
-            raise RecipeError("ctc_weight and distill_weight must not be negative, nor both zero")
-
-
-T = TypeVar("T")
+        weights = (self.ctc_weight, self.distill_weight, self.crf_weight)
+        if min(weights) < 0 or not any(weights):
+            raise RecipeError("ctc_weight, distill_weight and crf_weight must not be negative, nor all zero")
 
 
 def read_recipe(path: str | Path) -> Recipe:
@@ -89,42 +80,4 @@ def read_recipe(path: str | Path) -> Recipe:
     Raises:
         RecipeError: not TOML, an unknown key, or a value of the wrong type.
     """
-    return _build(Recipe, read_toml(path), str(path))
-
-
-def read_toml(path: str | Path) -> dict[str, Any]:
-    """The content of a TOML file, on any supported Python.
-
-    Raises:
-        RecipeError: not TOML.
-    """
-    try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{path}: {error}") from None
-
-
-def _build(kind: type[T], raw: Mapping[str, Any], where: str) -> T:
-    hints = get_type_hints(kind)
-    known = [f.name for f in fields(kind)]  # type: ignore[arg-type]
-    values = {}
-    for key, value in raw.items():
-        if key not in known:
-            raise RecipeError(f"{where}: unknown key {key!r}; known here: {', '.join(known)}")
-        if is_dataclass(hints[key]):
-            values[key] = _build(hints[key], value, f"{where} [{key}]")
-        else:
-            values[key] = _typed(value, getattr(kind(), key), f"{where}: {key}")
-    return kind(**values)
-
-
-def _typed(value: Any, example: Any, where: str) -> Any:
-    if isinstance(example, dict) and isinstance(value, dict):
-        return {key: _typed(item, 1.0, f"{where}.{key}") for key, item in value.items()}
-    if isinstance(example, tuple) and isinstance(value, list):
-        return tuple(_typed(item, example[0], where) for item in value)
-    if isinstance(example, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(value, type(example)) and not (isinstance(value, bool) and not isinstance(example, bool)):
-        return value
-    raise RecipeError(f"{where}: expected {type(example).__name__}, found {value!r}")
+    return build_settings(Recipe, read_toml(path), str(path))

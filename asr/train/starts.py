@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from asr.nn.model import AcousticModel
@@ -17,11 +18,28 @@ from asr.nn.seed import (
     seed_features,
     seed_labels,
 )
-from asr.nn.whisper import TAP_OFFSETS, build_whisper, read_ctranslate2, set_feature_map, whisper_features
+from asr.nn.whisper import TAP_OFFSETS, build_whisper, read_ctranslate2, set_feature_map
 from asr.train.featuremap import fit_on_clips
 from asr.train.manifest import Clip
+from asr.types import FloatArray
 
 LEFT_CONTEXT, LOOK_AHEAD = 128, 20
+
+
+def whisper_features(samples: FloatArray) -> FloatArray:
+    """Whisper's log-mel of a waveform (N,) at 16 kHz: (N // 160, 80), frame t centred at sample 160 t.
+
+    From a padded 400-point Hann STFT, decimal logarithms, floored at eight below the clip's maximum.
+    """
+    from torchaudio.functional import melscale_fbanks
+
+    filters = melscale_fbanks(201, 0.0, 8000.0, 80, 16_000, norm="slaney", mel_scale="slaney")
+    spectrum = torch.stft(
+        torch.from_numpy(samples), 400, 160, window=torch.hann_window(400), return_complex=True
+    )[:, :-1]  # fmt: skip
+    level = (spectrum.abs().square().T @ filters).clamp(min=1e-10).log10()
+    floored = torch.maximum(level, level.max() - 8)
+    return np.asarray(((floored + 4) / 4).numpy(), np.float32)
 
 
 def start_from_hama(clips: Sequence[Clip], audio_dir: Path, n_clips: int) -> tuple[AcousticModel, float]:

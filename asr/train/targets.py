@@ -6,6 +6,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from asr.decoder.greedy import collapse
 from asr.train.align import Alignment, Pronunciation, align, pronunciations_of
 from asr.train.prepare import Track
 from asr.train.store import FeatureStore
+from lm.corpus import read_lines
+from lm.lexicon import Lexicon
 from lm.normalize import normalize_text
 from lm.phones import BOUNDARY_ID, PHONEMES, to_symbols
 from lm.pronunciations import read_tsv
@@ -75,6 +78,20 @@ def align_store(
             continue
         report.aligned.append(AlignedClip(index, clip.audio, clip.split, tuple(words), alignment))
     return report
+
+
+def spoken_text(path: Path, lexicon: Lexicon, max_lines: int) -> Iterator[list[int]]:
+    """Labels of a text file's lines, each word in its best pronunciation; lines with unknown words are left out."""
+    best: dict[str, Pronunciation | None] = {}
+    for words in islice(read_lines(path), max_lines):
+        for word in words:
+            if word not in best:
+                index = lexicon.find(word)
+                variants = [] if index is None else lexicon.pronunciations(index)
+                best[word] = variants[0][0] if variants else None
+        spoken = [best[word] for word in words]
+        if None not in spoken:
+            yield [label for phones in spoken for label in (BOUNDARY_ID, *(phones or ()))][1:]
 
 
 def heard_pronunciations(report: AlignmentReport, store: FeatureStore) -> Iterator[tuple[str, Pronunciation]]:

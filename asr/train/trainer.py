@@ -24,6 +24,7 @@ from torch import Tensor
 from asr.nn.model import AcousticModel
 from asr.train.batches import Batch, BatchPlan
 from asr.train.checkpoint import Checkpoint, average, last_checkpoint, save_checkpoint, write_model
+from asr.train.crf import PhoneTrigram, crf_loss
 from asr.train.recipe import OptimConfig, Recipe
 
 
@@ -34,17 +35,19 @@ class Losses:
     total: Tensor
     ctc: float
     distill: float
+    crf: float
 
 
-def compute_losses(log_probs: Tensor, batch: Batch, recipe: Recipe) -> Losses:
-    """CTC over the clips with transcripts and KL(teacher || student) over those with a teacher, each per frame.
+def compute_losses(log_probs: Tensor, batch: Batch, recipe: Recipe, trigram: PhoneTrigram | None = None) -> Losses:
+    """CTC and CTC-CRF over the clips with transcripts, KL(teacher || student) over those with a teacher, per frame.
 
     Args:
         log_probs: (B, T, V) of the student.
         batch: the batch they belong to.
         recipe: gives the weights.
+        trigram: what CTC-CRF weighs transcripts against; needed where `crf_weight` is not zero.
     """
-    ctc, distill = log_probs.new_zeros(()), log_probs.new_zeros(())
+    ctc, distill, crf = (log_probs.new_zeros(()) for _ in range(3))
     heard = batch.target_lens > 0
     if recipe.ctc_weight and bool(heard.any()):
         per_clip = F.ctc_loss(
@@ -52,13 +55,17 @@ def compute_losses(log_probs: Tensor, batch: Batch, recipe: Recipe) -> Losses:
             reduction="none", zero_infinity=True,
         )  # fmt: skip
         ctc = per_clip.sum() / batch.lens[heard].sum()
+    if recipe.crf_weight and bool(heard.any()):
+        assert trigram is not None
+        lens, target_lens = batch.lens[heard], batch.target_lens[heard]
+        crf = crf_loss(log_probs[heard], lens, batch.targets, target_lens, trigram).sum() / lens.sum()
     if recipe.distill_weight and batch.teacher is not None:
         inside = torch.arange(log_probs.shape[1], device=log_probs.device) < batch.lens[:, None]
         weight = (inside & batch.taught[:, None]).float()
         divergence = (batch.teacher.exp() * (batch.teacher - log_probs)).sum(-1)
         distill = (divergence * weight).sum() / weight.sum().clamp(1)
-    total = recipe.ctc_weight * ctc + recipe.distill_weight * distill
-    return Losses(total, float(ctc.detach()), float(distill.detach()))
+    total = recipe.ctc_weight * ctc + recipe.distill_weight * distill + recipe.crf_weight * crf
+    return Losses(total, float(ctc.detach()), float(distill.detach()), float(crf.detach()))
 
 
 def learning_rate_scale(step: int, recipe: Recipe) -> float:
@@ -116,9 +123,12 @@ class Trainer:
     """One run in one folder. `validate` is called at each checkpoint and returns figures for the log."""
 
     def __init__(
-        self, run: Path, model: AcousticModel, recipe: Recipe, validate: Callable[[AcousticModel], dict[str, float]]
-    ) -> None:
-        self._run, self._recipe, self._validate = run, recipe, validate
+        self, run: Path, model: AcousticModel, recipe: Recipe, validate: Callable[[AcousticModel], dict[str, float]],
+        trigram: PhoneTrigram | None = None,
+    ) -> None:  # fmt: skip
+        if recipe.crf_weight and trigram is None:
+            raise ValueError("the recipe's crf_weight needs a phoneme trigram: `asr-train trigram`, --phone-trigram")
+        self._run, self._recipe, self._validate, self._trigram = run, recipe, validate, trigram
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.manual_seed(recipe.seed)
         resumed = last_checkpoint(run)
@@ -168,14 +178,15 @@ class Trainer:
         with _autocast(self._device):
             features, lens = batch.features.to(self._device), batch.lens.to(self._device)
             log_probs = self.model(features, lens, batch.chunk, batch.start)
-        losses = compute_losses(log_probs.float().cpu(), batch, self._recipe)
+        losses = compute_losses(log_probs.float().cpu(), batch, self._recipe, self._trigram)
         losses.total.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._recipe.optim.clip_norm)
         if bool(torch.isfinite(norm)):
             self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         rate = float(batch.lens.sum()) / 50 / (time.monotonic() - started)
-        return {"ctc": losses.ctc, "distill": losses.distill, "grad_norm": float(norm), "audio_s_per_s": rate}
+        parts = {"ctc": losses.ctc, "distill": losses.distill, "crf": losses.crf}
+        return parts | {"grad_norm": float(norm), "audio_s_per_s": rate}
 
     def _log(self, row: dict[str, float]) -> None:
         with (self._run / "log.jsonl").open("a") as file:

@@ -2,7 +2,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from asr.nn.model import ARCHITECTURES, AcousticModel, EncoderConfig  # noqa: E402
+from asr.nn.model import ARCHITECTURES, AcousticModel, EncoderConfig, with_left_context  # noqa: E402
 
 
 @pytest.fixture(params=ARCHITECTURES)
@@ -73,6 +73,17 @@ def test_left_context_is_limited(architecture):
     before, after = (model(x, chunk=8) for x in (features, changed))
     assert not torch.allclose(before[:, 8:16], after[:, 8:16])
     assert torch.allclose(before[:, 64:], after[:, 64:], atol=1e-5)
+
+
+@torch.inference_mode()
+def test_left_context_may_grow(architecture):
+    model = small_model(left_context=10, architecture=architecture)
+    features = torch.randn(1, 192, 80)
+    longer = with_left_context(model, 400).eval()
+    assert longer.config.left_context == 400
+    short, long = model(features, chunk=8), longer(features, chunk=8)
+    assert torch.allclose(short[:, :8], long[:, :8], atol=1e-5)
+    assert not torch.allclose(short[:, 64:], long[:, 64:], atol=1e-4)
 
 
 @torch.inference_mode()

@@ -11,6 +11,7 @@ from asr.nn.model import AcousticModel, EncoderConfig  # noqa: E402
 from asr.train.augment import add_noise, augment  # noqa: E402
 from asr.train.batches import BatchPlan  # noqa: E402
 from asr.train.checkpoint import CheckpointError, average, last_checkpoint, open_checkpoint, save_checkpoint  # noqa: E402
+from asr.train.crf import PhoneTrigram  # noqa: E402
 from asr.train.manifest import Clip, ManifestError, read_manifest  # noqa: E402
 from asr.train.recipe import AugmentConfig, OptimConfig, Recipe, RecipeError, read_recipe  # noqa: E402
 from asr.train.store import FeatureStore, StoreError, StoreWriter, write_index  # noqa: E402
@@ -79,6 +80,18 @@ def train(run, store, recipe, stop_after=None):
 
 def test_losses_fall(tmp_path, store):
     _, losses = train(tmp_path / "run", store, make_recipe())
+    assert np.mean(losses[-3:]) < 0.7 * np.mean(losses[:3])
+
+
+def test_crf_losses_fall(tmp_path, store):
+    data, targets = store
+    recipe = make_recipe(ctc_weight=0.1, crf_weight=1.0, distill_weight=0.0)
+    with pytest.raises(ValueError, match="needs a phoneme trigram"):
+        Trainer(tmp_path, new_model(), recipe, lambda model: {})
+    trainer = Trainer(tmp_path, new_model(), recipe, lambda model: {}, PhoneTrigram.estimate(targets.values(), V))
+    losses = []
+    trainer.fit(BatchPlan(data, targets, recipe, []), on_step=lambda step, figures: losses.append(figures["crf"]))
+    assert min(losses) > 0
     assert np.mean(losses[-3:]) < 0.7 * np.mean(losses[:3])
 
 

@@ -120,7 +120,7 @@ def test_it_is_the_encoder_of_faster_whisper():
 
     from faster_whisper import WhisperModel
 
-    from asr.nn.whisper import whisper_features
+    from asr.train.starts import whisper_features
 
     folder = Path(package.__path__[0]) / "model"
     samples = (0.1 * np.random.default_rng(0).normal(size=480_000)).astype(np.float32)
