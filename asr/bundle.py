@@ -21,9 +21,10 @@ from asr.endpoint import EndpointConfig
 from asr.errors import BundleFileError, BundleManifestError, BundleNotFoundError, BundleSchemaError
 from lm.phones import PHONEMES, read_tokens
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
-REQUIRED_FILES = ("encoder.onnx", "tokens.txt", "lexicon.bin", "ngram.bin", "README.md")
+REQUIRED_FILES = ("encoder.onnx", "tokens.txt", "lexicon.bin", "README.md")
+LANGUAGE_MODEL_FILES = ("lm.onnx", "lm.bin")
 SAMPLE_RATE_HZ = 16000
 FEATURES: Mapping[str, Any] = MappingProxyType(
     {
@@ -82,6 +83,17 @@ class Selftest:
 
 
 @dataclass(frozen=True, slots=True)
+class DomainInfo:
+    """What a kind of speech changes: the search's weights, and what the neural language model wears."""
+
+    adapter: str
+    """`NAME.bin` in the bundle, `NAME.onnx_adapter` beside it; empty: the model as it is."""
+    neural_share: float
+    lm_weight: float
+    word_score: float
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """The content of `manifest.json`."""
 
@@ -92,6 +104,9 @@ class Manifest:
     features: Mapping[str, Any]
     encoder: EncoderInfo
     decoding: DecodingConfig
+    neural_share: float
+    """Of the neural language model in a word's probability; the rest is the n-gram's."""
+    domains: Mapping[str, DomainInfo]
     confidence: ConfidenceWeights
     endpoint: EndpointConfig
     quantization: Mapping[str, Any]
@@ -173,12 +188,14 @@ def read_manifest(root: Path) -> Manifest:
 # A dict is an object with exactly these keys, a list of one element a list of such elements, _ANY_OBJECT a free object.
 
 
-class _Files:
-    """An object from file names to fingerprints."""
+@dataclass(frozen=True)
+class _MapOf:
+    """An object from names of any kind to values of one shape."""
+
+    values: Any
 
 
 _ANY_OBJECT: Any = dict
-_FILE_SCHEMA = {"sha256": str, "bytes": int}
 _SCHEMA: dict[str, Any] = {
     "schema_version": int,
     "name": str,
@@ -194,10 +211,12 @@ _SCHEMA: dict[str, Any] = {
         "state": [{"name": str, "shape": [int], "dtype": str}],
     },
     "decoding": get_type_hints(DecodingConfig),
+    "neural_share": float,
+    "domains": _MapOf(get_type_hints(DomainInfo)),
     "confidence": get_type_hints(ConfidenceWeights),
     "endpoint": get_type_hints(EndpointConfig),
     "quantization": _ANY_OBJECT,
-    "files": _Files,
+    "files": _MapOf({"sha256": str, "bytes": int}),
     "selftest": {"audio": str, "text": str},
     "provenance": _ANY_OBJECT,
     "license": str,
@@ -211,8 +230,11 @@ def _refuse_constant(name: str) -> NoReturn:
 
 def _check_schema_version(data: Any, path: Path) -> None:
     version = data.get("schema_version") if isinstance(data, dict) else None
-    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise BundleManifestError(f"{path}: schema_version: expected {SCHEMA_VERSION}, found {version!r}")
+    if not isinstance(version, int) or isinstance(version, bool) or version < SCHEMA_VERSION:
+        raise BundleManifestError(
+            f"{path}: schema_version: expected {SCHEMA_VERSION}, found {version!r}: "
+            "a bundle of an older version must be written again with asr-export bundle"
+        )
     if version > SCHEMA_VERSION:
         raise BundleSchemaError(
             f"{path}: schema_version: expected at most {SCHEMA_VERSION}, found {version}: "
@@ -221,10 +243,10 @@ def _check_schema_version(data: Any, path: Path) -> None:
 
 
 def _check_shape(value: Any, schema: Any, where: str, path: Path) -> None:
-    if schema is _Files:
+    if isinstance(schema, _MapOf):
         _check_type(value, dict, where, path)
         for name, entry in value.items():
-            _check_shape(entry, _FILE_SCHEMA, f"{where}[{name!r}]", path)
+            _check_shape(entry, schema.values, f"{where}[{name!r}]", path)
     elif isinstance(schema, dict):
         _check_type(value, dict, where, path)
         _check_keys(value, schema, where, path)
@@ -265,6 +287,8 @@ def _build_manifest(data: dict[str, Any], path: Path) -> Manifest:
                     **{**encoder, "chunk_ms": _chunk_sizes(encoder), "state": tuple(map(_state_spec, encoder["state"]))}
                 ),
                 "decoding": DecodingConfig.from_dict(data["decoding"]),
+                "neural_share": _checked_share(data["neural_share"], "neural_share"),
+                "domains": {name: _domain_info(name, entry) for name, entry in data["domains"].items()},
                 "confidence": ConfidenceWeights(**data["confidence"]),
                 "endpoint": EndpointConfig(**data["endpoint"]),
                 "files": {_safe_name(name): FileInfo(**info) for name, info in data["files"].items()},
@@ -289,6 +313,18 @@ def _state_spec(entry: Mapping[str, Any]) -> StateSpec:
     return StateSpec(entry["name"], tuple(entry["shape"]), entry["dtype"])
 
 
+def _checked_share(share: float, where: str) -> float:
+    if not 0 <= share <= 1:
+        raise ValueError(f"{where}: expected 0 to 1, found {share}")
+    return float(share)
+
+
+def _domain_info(name: str, entry: Mapping[str, Any]) -> DomainInfo:
+    _checked_share(entry["neural_share"], f"domains[{name!r}].neural_share")
+    DecodingConfig(lm_weight=entry["lm_weight"], word_score=entry["word_score"])  # raises where they are out of range
+    return DomainInfo(**{**entry, "adapter": _safe_name(entry["adapter"]) if entry["adapter"] else ""})
+
+
 def _chunk_sizes(encoder: Mapping[str, Any]) -> tuple[int, ...]:
     offered, frame_ms = encoder["chunk_ms"], encoder["frame_ms"]
     if frame_ms <= 0 or not offered or any(size <= 0 or size % frame_ms for size in offered):
@@ -310,7 +346,7 @@ def _safe_name(name: str) -> str:
 
 def _check_files(root: Path, manifest: Manifest) -> None:
     files = manifest.files
-    for name in (*REQUIRED_FILES, manifest.selftest.audio):
+    for name in (*REQUIRED_FILES, manifest.selftest.audio, *_language_files(manifest)):
         if name not in files:
             raise BundleFileError(f"{root / MANIFEST}: files: expected an entry for {name}, found {', '.join(files)}")
     present = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_symlink() or not path.is_dir()}
@@ -318,6 +354,15 @@ def _check_files(root: Path, manifest: Manifest) -> None:
         raise BundleFileError(f"{root / extra[0]}: expected only files that {MANIFEST} lists, found this one too")
     for name, info in files.items():
         _check_file(root, name, info)
+
+
+def _language_files(manifest: Manifest) -> list[str]:
+    """The files that the shares of n-gram and neural model, and the domains' adapters, ask for."""
+    shares = {manifest.neural_share, *(domain.neural_share for domain in manifest.domains.values())}
+    adapters = [domain.adapter for domain in manifest.domains.values() if domain.adapter]
+    names = ["ngram.bin"] if min(shares) < 1 else []
+    names += LANGUAGE_MODEL_FILES if max(shares) > 0 or adapters else ()
+    return names + [name for path in adapters for name in (path, str(PurePosixPath(path).with_suffix(".onnx_adapter")))]
 
 
 def _check_file(root: Path, name: str, info: FileInfo) -> None:

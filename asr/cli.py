@@ -21,7 +21,7 @@ from asr.audio import read_raw_pcm
 from asr.errors import AsrError, AudioError, OptionError
 from asr.formats import FORMATS
 from asr.microphone import microphone_blocks
-from asr.recognizer import DOMAINS, Recognizer
+from asr.recognizer import Recognizer
 from asr.types import Result, Seconds
 
 STDIN = "-"
@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
 def transcribe(args: argparse.Namespace) -> int:
     """Transcribe every file; one that cannot be used is reported and does not keep the others from being done."""
     targets = _targets(args)
-    recognizer = Recognizer(args.bundle, chunk_ms=args.chunk_ms)
+    recognizer = Recognizer(args.bundle, chunk_ms=args.chunk_ms, adapters=args.adapter)
     options = _stream_options(args)
     recognizer.create_stream(**options)  # a wrong option is wrong for all files: say so once
     code = 0
@@ -106,7 +106,7 @@ def transcribe(args: argparse.Namespace) -> int:
 
 def listen(args: argparse.Namespace) -> int:
     """Print what the microphone hears: the utterance in progress is rewritten in place, a finished one stays."""
-    recognizer = Recognizer(args.bundle, chunk_ms=args.chunk_ms)
+    recognizer = Recognizer(args.bundle, chunk_ms=args.chunk_ms, adapters=args.adapter)
     stream = recognizer.create_stream(**_stream_options(args))
     is_live = sys.stdout.isatty()
     pending = ""
@@ -158,7 +158,10 @@ def _add_info(commands: Any) -> None:
 
 def _add_stream_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bundle", metavar="DIR", help="bundle folder (default: the embedded English one)")
-    parser.add_argument("--domain", metavar="D", help=f"kind of speech: {', '.join(DOMAINS)}")
+    parser.add_argument("--domain", metavar="D", help="kind of speech: assistant, dictation, or an adapter's name")
+    parser.add_argument(
+        "--adapter", action="append", default=[], metavar="FILE", help="NAME.bin of `asr-lm adapt`: adds a domain"
+    )
     parser.add_argument("--grammar", metavar="REGEX", help="what may be said (not in this version)")
     parser.add_argument("--phrases", type=Path, metavar="FILE", help="likely phrases, one a line (not in this version)")
     parser.add_argument("--chunk-ms", type=int, metavar="MS", help="audio encoded at once (default: the bundle's)")
@@ -264,6 +267,7 @@ def _facts(recognizer: Recognizer) -> dict[str, Any]:
         "path": str(bundle.path),
         "license": manifest.license,
         "words": recognizer.n_words,
+        "domains": list(recognizer.domains),
         "chunk_ms": list(manifest.encoder.chunk_ms),
         "default_chunk_ms": manifest.encoder.default_chunk_ms,
         "bytes": bundle.size_bytes,
@@ -282,6 +286,7 @@ def _describe(facts: dict[str, Any]) -> str:
         ("folder", facts["path"]),
         ("licence", facts["license"]),
         ("words", f"{facts['words']:,}"),
+        ("domains", ", ".join(facts["domains"]) or "none"),
         ("chunks", f"{chunks} ms (* default)"),
         ("size", f"{facts['bytes'] / 1e6:.1f} MB"),
         *((f"  {name}", f"{size / 1e6:.2f} MB") for name, size in facts["files"].items()),

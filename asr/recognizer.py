@@ -12,14 +12,11 @@ from asr.audio import open_audio
 from asr.bundle import FEATURES, SAMPLE_RATE_HZ, Bundle
 from asr.decoder import create_search
 from asr.errors import BundleFileError, ChunkSizeError, OptionError
+from asr.language import Language
 from asr.stream import Stream, StreamSettings
 from asr.types import Result, Seconds
-from lm.arrayfile import ArrayFileError
-from lm.lexicon import Lexicon
-from lm.ngram import NgramModel, NgramScorer
 from lm.vocabulary import SPECIAL_WORDS
 
-DOMAINS = ("assistant", "dictation")
 Audio = str | Path | bytes | BinaryIO | tuple[npt.NDArray[Any], int]
 Progress = Callable[[Seconds, Seconds | None], None]
 
@@ -31,7 +28,14 @@ class Recognizer:
     same time. Each `Stream` belongs to one thread.
     """
 
-    def __init__(self, bundle: str | Path | None = None, *, chunk_ms: int | None = None, n_threads: int = 1) -> None:
+    def __init__(
+        self,
+        bundle: str | Path | None = None,
+        *,
+        chunk_ms: int | None = None,
+        n_threads: int = 1,
+        adapters: Sequence[str | Path] = (),
+    ) -> None:
         """Open a bundle.
 
         Args:
@@ -39,11 +43,12 @@ class Recognizer:
             chunk_ms: how much audio is encoded at once, one of the bundle's chunk sizes; smaller ones answer sooner,
                 larger ones are more accurate. None is the bundle's default.
             n_threads: threads of the encoder.
+            adapters: language-model adapters of your own, `NAME.bin` of `asr-lm adapt`; each adds a domain of its name.
 
         Raises:
             BundleError: the bundle is missing or damaged; the subclass and the message say how.
             ChunkSizeError: the bundle does not offer `chunk_ms`.
-            OptionError: `n_threads` is not a positive whole number.
+            OptionError: `n_threads` is not a positive whole number, or an adapter cannot be used.
         """
         from asr.onnx_encoder import OnnxEncoder  # onnxruntime is slow to import, and `import asr` must not be
 
@@ -53,13 +58,17 @@ class Recognizer:
         self._chunk_ms = self._checked_chunk_ms(self.bundle.manifest.encoder.default_chunk_ms, chunk_ms)
         self._encoder = OnnxEncoder(self.bundle.file("encoder.onnx"), n_threads)
         self._check_encoder()
-        self._lexicon, ngram = _open_language(self.bundle)
-        self._scorer = NgramScorer(ngram)
+        self._language = Language(self.bundle, adapters)
 
     @property
     def n_words(self) -> int:
         """Number of words that the bundle can recognise."""
-        return len(self._lexicon) - len(SPECIAL_WORDS)
+        return len(self._language.lexicon) - len(SPECIAL_WORDS)
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """Kinds of speech that a stream may be told to expect."""
+        return self._language.domains
 
     def transcribe(
         self,
@@ -107,8 +116,8 @@ class Recognizer:
         """Start a stream.
 
         Args:
-            domain: "assistant", "dictation" or None. This version has one n-gram for all, so the choice makes no
-                difference yet.
+            domain: kind of speech to expect, one of `domains`: "assistant" or "dictation" in the English bundle, or
+                the name of an adapter of your own. None expects anything.
             grammar: must be None; this version has no grammars.
             phrases: must be None; this version has no phrases.
             chunk_ms: overrides the recogniser's chunk size for this stream.
@@ -117,16 +126,18 @@ class Recognizer:
             OptionError: an unknown domain, or a grammar or phrases.
             ChunkSizeError: the bundle does not offer `chunk_ms`.
         """
-        _check_options(domain, grammar, phrases)
-        manifest = self.bundle.manifest
+        for name, value in (("grammar", grammar), ("phrases", phrases)):
+            if value is not None:
+                raise OptionError(f"{name}: this version has none yet; leave it out")
+        manifest, language = self.bundle.manifest, self._language
         settings = StreamSettings(
             chunk_frames=self._checked_chunk_ms(self._chunk_ms, chunk_ms) // int(FEATURES["frame_shift_ms"]),
             frame_ms=manifest.encoder.frame_ms,
             endpoint=manifest.endpoint,
             confidence=manifest.confidence,
         )
-        search = create_search(self._lexicon, self._scorer, manifest.decoding)
-        return Stream(self._encoder, search, self._lexicon.word, settings)
+        search = create_search(language.lexicon, language.scorer(domain), language.decoding(domain))
+        return Stream(self._encoder, search, language.lexicon.word, settings)
 
     def _checked_chunk_ms(self, default: int, asked: int | None) -> int:
         offered = self.bundle.manifest.encoder.chunk_ms
@@ -146,25 +157,3 @@ class Recognizer:
             raise BundleFileError(
                 f"{path}: expected the manifest's look-ahead of {expected.look_ahead_ms} ms, found {ahead}"
             )
-
-
-def _open_language(bundle: Bundle) -> tuple[Lexicon, NgramModel]:
-    try:
-        lexicon = Lexicon.open(bundle.file("lexicon.bin"))
-        ngram = NgramModel.open(bundle.file("ngram.bin"))
-    except ArrayFileError as error:
-        raise BundleFileError(str(error)) from None
-    if ngram.words_sha256 != lexicon.words_sha256:
-        raise BundleFileError(
-            f"{bundle.file('ngram.bin')}: expected the word list of lexicon.bin ({lexicon.words_sha256}), "
-            f"found another one ({ngram.words_sha256})"
-        )
-    return lexicon, ngram
-
-
-def _check_options(domain: str | None, grammar: object, phrases: Sequence[str] | None) -> None:
-    if domain is not None and domain not in DOMAINS:
-        raise OptionError(f"domain: expected one of {', '.join(DOMAINS)}, found {domain!r}")
-    for name, value in (("grammar", grammar), ("phrases", phrases)):
-        if value is not None:
-            raise OptionError(f"{name}: this version has none yet; leave it out")

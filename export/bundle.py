@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from asr.bundle import FEATURES, MANIFEST, SAMPLE_RATE_HZ, SCHEMA_VERSION, Bundle, Selftest, sha256_of
+from asr.bundle import FEATURES, MANIFEST, SAMPLE_RATE_HZ, SCHEMA_VERSION, Bundle, DomainInfo, Selftest, sha256_of
 from asr.confidence import ConfidenceWeights
 from asr.config import DecodingConfig
 from asr.endpoint import EndpointConfig
@@ -39,6 +39,8 @@ def write_bundle(
     quantization: Mapping[str, Any],
     provenance: Mapping[str, Any],
     license: str,
+    neural_share: float = 0.0,
+    domains: Mapping[str, DomainInfo] | None = None,
     chunk_ms: Sequence[int] = CHUNK_MS,
     default_chunk_ms: int = DEFAULT_CHUNK_MS,
 ) -> Bundle:
@@ -48,8 +50,9 @@ def write_bundle(
         out_dir: folder to make.
         name: of the model, for people.
         language: BCP 47 tag, such as `en`.
-        files: name in the bundle -> file to copy: encoder.onnx, lexicon.bin, ngram.bin, the self-test clip, and
-            whatever else belongs in it. `tokens.txt`, `README.md` and the manifest are written here.
+        files: name in the bundle -> file to copy: encoder.onnx, lexicon.bin, ngram.bin, lm.onnx and lm.bin, adapters,
+            the self-test clip, and whatever else belongs in it. `tokens.txt`, `README.md` and the manifest are written
+            here.
         readme: the model card.
         selftest: name of the clip among `files`, and the text that the engine must hear in it.
         decoding: settings of the search.
@@ -58,6 +61,8 @@ def write_bundle(
         quantization: how the encoder was quantised.
         provenance: where model and data come from.
         license: SPDX identifier.
+        neural_share: of the neural language model in a word's probability; 0 where there is none.
+        domains: kinds of speech by name.
         chunk_ms: chunk sizes that the encoder serves.
         default_chunk_ms: the one to use unless asked otherwise.
 
@@ -81,6 +86,8 @@ def write_bundle(
             "features": dict(FEATURES),
             "encoder": _encoder_entry(made / "encoder.onnx", chunk_ms, default_chunk_ms),
             "decoding": decoding.to_dict(),
+            "neural_share": neural_share,
+            "domains": {domain: asdict(info) for domain, info in (domains or {}).items()},
             "confidence": asdict(confidence),
             "endpoint": asdict(endpoint),
             "quantization": dict(quantization),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 EXAMPLES = """examples:
   asr-export encoder --checkpoint runs/first/final --out encoder.onnx
+  asr-export lm --model runs/lm/final --adapter adapters/assistant --adapter adapters/dictation --out lm
   asr-export bundle --checkpoint runs/first/final --lexicon lexicon.bin --ngram ngram.bin --g2p g2p.onnx \\
       --settings recipes/english-bundle.json --card recipes/english-card.md --selftest clip.flac --out asr/data/english
   asr-export chunk --encoder encoder.onnx --chunk-ms 320 --out encoder-320.onnx     for sherpa-onnx
@@ -35,11 +36,16 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     bundle.add_argument("--lexicon", type=Path, required=True)
     bundle.add_argument("--ngram", type=Path, required=True)
     bundle.add_argument("--g2p", type=Path)
+    bundle.add_argument("--lm", type=Path, help="folder of `asr-export lm`: lm.onnx, lm.bin, adapters")
     bundle.add_argument("--settings", type=Path, required=True, help="JSON: name, decoding, confidence, endpoint, ...")
     bundle.add_argument("--card", type=Path, required=True, help="model card (Markdown)")
     bundle.add_argument("--selftest", type=Path, required=True, help="clip whose text must come out")
     bundle.add_argument("--selftest-text", required=True)
     bundle.add_argument("--out", type=Path, required=True)
+    lm = commands.add_parser("lm", help="write a language model and its adapters, int8")
+    lm.add_argument("--model", type=Path, required=True, help="checkpoint or run of `asr-lm train`, of the form shared")
+    lm.add_argument("--adapter", type=Path, action="append", default=[], help="folder of `asr-lm adapt`")
+    lm.add_argument("--out", type=Path, required=True, help="folder to write")
     chunk = commands.add_parser("chunk", help="copy an encoder with another chunk size in its metadata")
     chunk.add_argument("--encoder", type=Path, required=True)
     chunk.add_argument("--chunk-ms", type=int, required=True)
@@ -77,7 +83,7 @@ def run_encoder(args: argparse.Namespace) -> None:
 
 def run_bundle(args: argparse.Namespace) -> None:
     """Export, quantise and write a bundle."""
-    from asr.bundle import Selftest
+    from asr.bundle import DomainInfo, Selftest
     from asr.confidence import ConfidenceWeights
     from asr.config import DecodingConfig
     from asr.endpoint import EndpointConfig
@@ -92,6 +98,8 @@ def run_bundle(args: argparse.Namespace) -> None:
         files = {"encoder.onnx": encoder, "lexicon.bin": args.lexicon, "ngram.bin": args.ngram, selftest: args.selftest}
         if args.g2p:
             files["g2p.onnx"] = args.g2p
+        if args.lm:
+            files |= {path.relative_to(args.lm).as_posix(): path for path in args.lm.rglob("*") if path.is_file()}
         bundle = write_bundle(
             args.out,
             name=settings["name"],
@@ -102,11 +110,48 @@ def run_bundle(args: argparse.Namespace) -> None:
             decoding=DecodingConfig.from_dict(settings["decoding"]),
             confidence=ConfidenceWeights(**settings["confidence"]),
             endpoint=EndpointConfig(**settings["endpoint"]),
-            quantization={"encoder": {"weights": "int8 per column", "activations": "float32", **asdict(Int8Weights())}},
+            quantization={
+                "encoder": {"weights": "int8 per column", "activations": "float32", **asdict(Int8Weights())},
+                **({"lm": {"weights": "int8 per row", "activations": "float32"}} if args.lm else {}),
+            },
             provenance=settings["provenance"],
             license=settings["license"],
+            neural_share=settings.get("neural_share", 0.0),
+            domains={name: DomainInfo(**entry) for name, entry in settings.get("domains", {}).items()},
         )
     print(f"wrote {args.out}: {bundle.size_bytes / 1e6:.1f} MB")
+
+
+def run_lm(args: argparse.Namespace) -> None:
+    """Write a language model for the runtime, and say how far it is from torch."""
+    import numpy as np
+
+    from export.language_model import ADAPTER_FOLDER, DATA, GRAPH, write_language_model
+    from export.parity import compare_language_models
+    from lm.onnx_lm import OnnxLanguageModel
+    from lm.train.checkpoint import Checkpoint, read_adapter
+    from lm.train.folders import replace_folder
+    from lm.train.runtime import write_runtime_adapter
+
+    trained = Checkpoint.open(args.model).read()
+
+    def write(folder: Path) -> None:
+        write_language_model(trained, folder)
+        model = OnnxLanguageModel(folder / GRAPH, folder / DATA)
+        (folder / ADAPTER_FOLDER).mkdir()
+        contexts = np.random.default_rng(0).integers(0, len(model.model.embedding), (64, model.model.context))
+        print(f"against torch: {compare_language_models(trained.model, None, model.scorer(), contexts):.4f} at most")
+        for path in args.adapter:
+            adapter = read_adapter(path, trained.model)
+            write_runtime_adapter(adapter, model.model.trunk, folder / ADAPTER_FOLDER)
+            worn = model.load_adapter(folder / ADAPTER_FOLDER / f"{adapter.config.name}.bin")
+            difference = compare_language_models(trained.model, adapter, model.scorer(worn), contexts)
+            print(f"{adapter.config.name} against torch: {difference:.4f} at most")
+
+    replace_folder(args.out, write)
+    for path in sorted(args.out.rglob("*")):
+        if path.is_file():
+            print(f"{path.stat().st_size:>9,} {path.relative_to(args.out)}")
 
 
 def run_chunk(args: argparse.Namespace) -> None:
@@ -142,7 +187,7 @@ def run_graph(args: argparse.Namespace) -> None:
     print(f"wrote {path}: {len(graph.arcs)} states, {graph.n_arcs} arcs, {path.stat().st_size} bytes")
 
 
-COMMANDS = {"encoder": run_encoder, "bundle": run_bundle, "chunk": run_chunk, "graph": run_graph}
+COMMANDS = {"encoder": run_encoder, "bundle": run_bundle, "lm": run_lm, "chunk": run_chunk, "graph": run_graph}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

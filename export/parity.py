@@ -1,4 +1,4 @@
-"""How far an exported graph is from the torch network: chunk by chunk, state carried, on real or random features."""
+"""How far exported graphs are from the torch networks, encoders chunk by chunk with their state carried."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from asr.nn.model import AcousticModel
 from asr.train.prepare import windows
 from asr.types import FloatArray
 from export.onnx_graph import STATE_NAMES, initial_states
+from lm.neural import NeuralScorer
+from lm.train.fofe import Adapter, LanguageModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +61,20 @@ def compare(expected: FloatArray, found: FloatArray) -> ParityReport:
         mean_abs=float(np.abs(np.exp(expected) - np.exp(found)).mean()),
         same_label=float((expected.argmax(1) == found.argmax(1)).mean()),
     )
+
+
+def compare_language_models(
+    model: LanguageModel, adapter: Adapter | None, scorer: NeuralScorer, contexts: npt.NDArray[np.int64]
+) -> float:
+    """Largest difference of a log-probability that two forms of a language model give to a word.
+
+    Args:
+        model: in torch.
+        adapter: that it wears, if any.
+        scorer: of the exported model, wearing the same adapter.
+        contexts: (N, C) word ids that have embeddings.
+    """
+    with torch.inference_mode():
+        logits = model(torch.from_numpy(contexts.T.copy()), 0, adapter).numpy()
+    table = scorer.model.embedding * scorer.model.embedding_scale[:, None]
+    return float(np.abs(scorer.predict(contexts) @ table.T + scorer.bias - logits).max())

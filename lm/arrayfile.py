@@ -35,6 +35,8 @@ class ArrayFile:
     kind: str
     meta: Mapping[str, Any]
     arrays: Mapping[str, npt.NDArray[Any]]
+    offsets: Mapping[str, int]
+    """Where each array begins in the file, in bytes."""
 
 
 def _align(offset: int) -> int:
@@ -96,7 +98,7 @@ def open_array_file(path: str | Path, *, kind: str) -> ArrayFile:
         raise ArrayFileError(f"{path}: holds {found!r} version {version}, expected {kind!r} version 1")
     whole = np.memmap(path, dtype=np.uint8, mode="r")
     arrays = {name: _view(whole, path, name, entry, size) for name, entry in table.items()}
-    return ArrayFile(path, kind, meta, arrays)
+    return ArrayFile(path, kind, meta, arrays, {name: entry["offset"] for name, entry in table.items()})
 
 
 def _view(whole: npt.NDArray[np.uint8], path: Path, name: str, entry: Any, size: int) -> npt.NDArray[Any]:

@@ -1,8 +1,9 @@
-"""What the decoder knows of a language model: three functions over integer states."""
+"""What the decoder knows of a language model: three functions over integer states; three more where it remembers."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Iterable
+from typing import Protocol, runtime_checkable
 
 
 class Scorer(Protocol):
@@ -16,6 +17,20 @@ class Scorer(Protocol):
 
     def finish(self, state: int) -> float:
         """Natural log-probability that the utterance ends in `state`."""
+
+
+@runtime_checkable
+class RememberingScorer(Scorer, Protocol):
+    """A scorer whose states stand for something that it keeps, so that it serves one search at a time."""
+
+    def prepare(self, states: Iterable[int]) -> None:
+        """Work out together what `step` and `finish` will need of these states; it gives the same numbers without."""
+
+    def is_crowded(self) -> bool:
+        """Whether so many states are kept that it is time to call `retain`."""
+
+    def retain(self, states: Iterable[int]) -> None:
+        """Forget all states but these."""
 
 
 class NullScorer:

@@ -31,6 +31,9 @@ TRAIN_EXAMPLES = """examples:
 The same command goes on with a run that was stopped.
 """
 ADAPT_EXAMPLES = """examples:
+  asr-lm adapt --trunk asr/data/english --text mine.txt --name clinic --out clinic
+  asr transcribe --adapter clinic/clinic.bin --domain clinic talk.flac
+
   asr-lm adapt --trunk runs/shared/final --text mine.txt --name clinic --out adapters/clinic
   asr-lm adapt --trunk runs/shared/final --text mine.txt --name clinic --out adapters/clinic --tokens tokens
   asr-lm adapt --trunk runs/shared/final --application assistant --recipe recipes/lm-english.toml --tokens tokens \\
@@ -90,7 +93,9 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_adapt(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--trunk", type=Path, required=True, help="checkpoint of a shared model")
+    parser.add_argument(
+        "--trunk", type=Path, required=True, help="bundle folder (`asr info` names it), or checkpoint of a shared model"
+    )
     own = parser.add_mutually_exclusive_group(required=True)
     own.add_argument("--text", type=Path, help="your text, one sentence a line (.txt or .txt.xz)")
     own.add_argument("--application", help="or: all text of an application in --tokens")
@@ -167,16 +172,29 @@ def run_adapt(args: argparse.Namespace) -> None:
     from lm.train.adapt import AdaptConfig, adapt
     from lm.train.checkpoint import Checkpoint, write_adapter
     from lm.train.folders import replace_folder
+    from lm.train.runtime import is_runtime_model, read_runtime_model, write_runtime_adapter
 
     config = AdaptConfig(
         rank=args.rank, bias=not args.no_bias, replay=args.replay, steps=args.steps, batch_tokens=args.batch_tokens
     )
-    trained = Checkpoint.open(args.trunk).read()
+    trunk = None
+    if is_runtime_model(args.trunk):
+        trained, trunk = read_runtime_model(args.trunk)
+    else:
+        trained = Checkpoint.open(args.trunk).read()
     text = _adapt_text(args, trained, config)
     adapted = adapt(trained, args.name, text, config, lambda step, value: say(f"step {step}: perplexity {value:.2f}"))
     notes = {"words_sha256": trained.words_sha256, "before": adapted.before, "after": adapted.after}
-    replace_folder(args.out, lambda folder: write_adapter(folder, adapted.adapter, notes))
+
+    def write(folder: Path) -> None:
+        write_adapter(folder, adapted.adapter, notes)
+        if trunk is not None:
+            write_runtime_adapter(adapted.adapter, trunk, folder)
+
+    replace_folder(args.out, write)
     _print_adapted(adapted, args.out)
+    if trunk is not None and adapted.steps:
+        say(f"use it: asr transcribe --adapter {args.out / args.name}.bin --domain {args.name} talk.flac")
 
 
 def _adapt_text(args: argparse.Namespace, trained: TrainedModel, config: AdaptConfig) -> AdaptText:

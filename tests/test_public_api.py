@@ -34,7 +34,7 @@ def parameters(function):
 
 
 def test_signatures():
-    assert parameters(asr.Recognizer) == ["bundle=None", "*chunk_ms=None", "*n_threads=1"]
+    assert parameters(asr.Recognizer) == ["bundle=None", "*chunk_ms=None", "*n_threads=1", "*adapters=()"]
     options = ["*domain=None", "*grammar=None", "*phrases=None", "*chunk_ms=None"]
     assert parameters(asr.Recognizer.create_stream) == ["self", *options]
     assert parameters(asr.Recognizer.transcribe) == ["self", "audio", *options, "*on_progress=None"]

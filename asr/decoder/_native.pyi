@@ -6,6 +6,7 @@ from typing import Any
 import numpy.typing as npt
 
 from asr.types import FloatArray
+from lm.neural import Predict
 from lm.scorer import Scorer
 
 _Arrays = Mapping[str, npt.NDArray[Any]]
@@ -20,6 +21,10 @@ class NullScorer(WordScorer):
 class NgramScorer(WordScorer):
     def __init__(self, arrays: _Arrays) -> None:
         """Score with the arrays of `ngram.bin`, half-precision ones as uint16; they are used in place."""
+
+class NeuralScorer(WordScorer):
+    def __init__(self, arrays: _Arrays, context: int, predict: Predict, ngram: WordScorer | None, share: float) -> None:
+        """Score with the arrays of `lm.bin`, flat, half-precision ones as uint16; they are used in place."""
 
 class PythonScorer(WordScorer):
     def __init__(self, scorer: Scorer) -> None:

@@ -59,6 +59,7 @@ class LexiconSearch {
     std::vector<PathWord> best() {
         std::vector<PathWord> words = words_of(beam_[0]);
         std::vector<WordEnd> ends;
+        prepare_ends();
         append_ends(beam_[0].node, beam_[0].state, ends);
         const auto end = std::max_element(ends.begin(), ends.end(), [](auto& a, auto& b) { return a.gain < b.gain; });
         if (end != ends.end()) words.push_back(path_word(beam_[0], *end));
@@ -126,8 +127,7 @@ class LexiconSearch {
     void restart() {
         stable_.clear();
         history_ = History();
-        ends_.clear();
-        end_ranges_.clear();
+        forget({});
         beam_.assign(1, Hypothesis{0, false, scorer_.start(), 0.0, 0, 0, frame_, frame_, 0.0, 0.0});
     }
 
@@ -145,10 +145,23 @@ class LexiconSearch {
         follow(candidates_.choose());
         ++frame_;
         settle_old();
+        if (scorer_.is_crowded()) {
+            states_.clear();
+            for (const Hypothesis& hypothesis : beam_) states_.push_back(hypothesis.state);
+            forget(states_);
+        }
+    }
+
+    // Lets the scorer forget all states but these; the words that may end are scored anew.
+    void forget(const std::vector<int64_t>& kept) {
+        ends_.clear();
+        end_ranges_.clear();
+        scorer_.retain(kept);
     }
 
     // Scores every word that may end at the hypotheses' nodes; scores are kept while a hypothesis needs them.
     void find_ends() {
+        prepare_ends();
         std::swap(ends_, old_ends_);
         std::swap(end_ranges_, old_end_ranges_);
         ends_.clear();
@@ -156,7 +169,7 @@ class LexiconSearch {
         ended_.clear();
         for (size_t i = 0; i < beam_.size(); ++i) {
             const uint32_t node = beam_[i].node;
-            if (trie_.node_first_entry[node] == trie_.node_first_entry[node + 1]) continue;
+            if (!may_end(node)) continue;
             const NodeState key{node, beam_[i].state};
             const auto [place, is_new] = end_ranges_.try_emplace(key);
             if (is_new) place->second = known_or_new_ends(key);
@@ -164,6 +177,18 @@ class LexiconSearch {
                 ended_.push_back({static_cast<int32_t>(i), end});
         }
     }
+
+    // What the next frame will ask of the scorer. Whoever asks earlier does this first: what is worked out together may
+    // differ in the last bit from what is worked out apart, and how the audio was cut up must make no difference.
+    void prepare_ends() {
+        states_.clear();
+        for (const Hypothesis& hypothesis : beam_)
+            if (may_end(hypothesis.node) && !end_ranges_.count({hypothesis.node, hypothesis.state}))
+                states_.push_back(hypothesis.state);
+        scorer_.prepare(states_);
+    }
+
+    bool may_end(uint32_t node) const { return trie_.node_first_entry[node] != trie_.node_first_entry[node + 1]; }
 
     EndRange known_or_new_ends(const NodeState& key) {
         const auto first = static_cast<int32_t>(ends_.size());
@@ -191,6 +216,7 @@ class LexiconSearch {
         std::vector<Complete> found;
         std::unordered_map<uint64_t, size_t> place;
         std::vector<WordEnd> ends;
+        prepare_to_finish();
         for (const Hypothesis& hypothesis : beam_) {
             const bool is_open = hypothesis.node != 0;
             ends.clear();
@@ -219,6 +245,20 @@ class LexiconSearch {
             }
         }
         return found;
+    }
+
+    // What `complete` will ask the scorer, all together: each open hypothesis' last word, then the end after that.
+    void prepare_to_finish() {
+        prepare_ends();
+        states_.clear();
+        for (const Hypothesis& hypothesis : beam_) states_.push_back(hypothesis.state);
+        scorer_.prepare(states_);
+        std::vector<WordEnd> ends;
+        for (const Hypothesis& hypothesis : beam_)
+            if (hypothesis.node != 0) append_ends(hypothesis.node, hypothesis.state, ends);
+        states_.clear();
+        for (const WordEnd& end : ends) states_.push_back(end.state);
+        scorer_.prepare(states_);
     }
 
     void find_allowed() {
@@ -360,6 +400,7 @@ class LexiconSearch {
     std::vector<uint8_t> allowed_;
     std::vector<uint32_t> root_children_;
     std::vector<Ended> ended_;
+    std::vector<int64_t> states_;
     Candidates candidates_;
 };
 

@@ -26,7 +26,7 @@ from asr.decoder.inputs import FLOOR, check_log_probs
 from asr.types import FloatArray
 from lm.lexicon import Lexicon
 from lm.phones import BLANK_ID, BOUNDARY_ID
-from lm.scorer import Scorer
+from lm.scorer import RememberingScorer, Scorer
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -97,6 +97,7 @@ class LexiconSearch:
     def __init__(self, lexicon: Lexicon, scorer: Scorer, config: DecodingConfig) -> None:
         self._lexicon = lexicon
         self._scorer = scorer
+        self._remembering = scorer if isinstance(scorer, RememberingScorer) else None
         self._config = config
         self._plus: np.ufunc = np.maximum if config.semiring == "tropical" else np.logaddexp
         self._root_children = np.arange(1, int(lexicon.node_first_child[1]))
@@ -127,6 +128,7 @@ class LexiconSearch:
     def best(self) -> list[PathWord]:
         """The best hypothesis after the words that were taken; an unfinished word only where it could end now."""
         words = self._stable + self._history.path(int(self._beam.history[0]))
+        self._prepare_ends()
         ends = self._ends_of(int(self._beam.node[0]), int(self._beam.state[0]))
         if ends:
             words.append(self._path_word(0, max(ends, key=lambda end: end.gain)))
@@ -158,7 +160,7 @@ class LexiconSearch:
     def _restart(self) -> None:
         self._stable = []
         self._history = History()
-        self._known_ends: dict[tuple[int, int], list[_WordEnd]] = {}
+        self._forget([])
         zero, score = np.zeros(1, np.int64), np.zeros(1)
         now, state = zero + self._frame, zero + self._scorer.start()
         self._beam = _Beam(zero, zero != 0, state, score, zero, zero.astype(np.uint64), now, now, score, score)
@@ -173,6 +175,30 @@ class LexiconSearch:
             self._beam = self._follow(*self._choose(candidates, ends), ends, relative)
             self._frame += 1
         self._settle_old()
+        if self._remembering and self._remembering.is_crowded():
+            self._forget(self._beam.state.tolist())
+
+    def _forget(self, kept: list[int]) -> None:
+        """Let the scorer forget all states but these; the words that may end are scored anew."""
+        self._known_ends: dict[tuple[int, int], list[_WordEnd]] = {}
+        if self._remembering:
+            self._remembering.retain(kept)
+
+    def _prepare_ends(self) -> None:
+        """Prepare what the next frame will ask of the scorer; whoever asks earlier does this first.
+
+        What is worked out together may differ in the last bit from what is worked out apart, and how the audio was cut
+        up must make no difference.
+        """
+        if self._remembering is None:
+            return
+        first = self._lexicon.node_first_entry
+        keys = zip(self._beam.node.tolist(), self._beam.state.tolist(), strict=True)
+        self._prepare([key[1] for key in keys if first[key[0]] < first[key[0] + 1] and key not in self._known_ends])
+
+    def _prepare(self, states: list[int]) -> None:
+        if self._remembering:
+            self._remembering.prepare(states)
 
     def _word_ends(self) -> _Ends:
         """Score every word that may end at the hypotheses' nodes; scores are kept while a hypothesis needs them."""
@@ -180,6 +206,7 @@ class LexiconSearch:
         at = np.flatnonzero(first[node] < first[node + 1]).tolist()
         known: dict[tuple[int, int], list[_WordEnd]] = {}
         rows = []
+        self._prepare_ends()
         for i, key in zip(at, zip(node[at].tolist(), state[at].tolist(), strict=True), strict=True):
             if key not in known:
                 known[key] = self._known_ends[key] if key in self._known_ends else self._ends_of(*key)
@@ -333,6 +360,11 @@ class LexiconSearch:
     def _complete(self) -> Iterator[_Complete]:
         """Each way in which the utterance may end here."""
         config, beam = self._config, self._beam
+        self._prepare_ends()
+        self._prepare(beam.state.tolist())
+        if self._remembering:
+            open_at = [(n, s) for n, s in zip(beam.node.tolist(), beam.state.tolist(), strict=True) if n]
+            self._prepare([end.state for key in open_at for end in self._ends_of(*key)])
         for index, (node, state) in enumerate(zip(beam.node.tolist(), beam.state.tolist(), strict=True)):
             score, words = float(beam.score[index]), beam.words[index : index + 1]
             if node == 0:

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "lexicon_search.hpp"
+#include "neural_scorer.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -71,16 +72,66 @@ class BoundNgram final : private Arrays, public NgramScorer {
 // A scorer written in Python; every call needs the interpreter lock.
 class PythonScorer final : public WordScorer {
   public:
-    explicit PythonScorer(nb::object scorer) : scorer_(std::move(scorer)) {}
+    explicit PythonScorer(nb::object scorer) : scorer_(std::move(scorer)), remembers_(nb::hasattr(scorer_, "prepare")) {}
     int64_t start() override { return nb::cast<int64_t>(scorer_.attr("start")()); }
     Step step(int64_t state, uint32_t word) override {
         const auto [next, log_prob] = nb::cast<std::pair<int64_t, double>>(scorer_.attr("step")(state, word));
         return {next, log_prob};
     }
     double finish(int64_t state) override { return nb::cast<double>(scorer_.attr("finish")(state)); }
+    bool needs_interpreter() const override { return true; }
+    void prepare(const std::vector<int64_t>& states) override {
+        if (remembers_) scorer_.attr("prepare")(to_list(states));
+    }
+    bool is_crowded() const override { return remembers_ && nb::cast<bool>(scorer_.attr("is_crowded")()); }
+    void retain(const std::vector<int64_t>& states) override {
+        if (remembers_) scorer_.attr("retain")(to_list(states));
+    }
 
   private:
+    static nb::list to_list(const std::vector<int64_t>& states) {
+        nb::list result;
+        for (const int64_t state : states) result.append(state);
+        return result;
+    }
+
     nb::object scorer_;
+    bool remembers_;
+};
+
+// Arrays of lm.bin by name; the hidden layers are run by a Python function, under the interpreter lock.
+class BoundNeural final : private Arrays, public NeuralScorer {
+  public:
+    BoundNeural(nb::dict arrays, size_t context, nb::object predict, WordScorer* ngram, double share)
+        : Arrays(std::move(arrays)), NeuralScorer(table(context), caller(std::move(predict), context), ngram, share) {}
+
+  private:
+    using Ids = nb::ndarray<nb::numpy, const int64_t, nb::ndim<2>>;
+    using Rows = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+
+    NeuralTable table(size_t context) const {
+        const size_t rows = get<float>("bias").size(), values = get<int8_t>("embedding").size();
+        if (rows == 0 || values % rows || get<float>("embedding_scale").size() != rows)
+            throw nb::value_error("embedding, embedding_scale and bias do not fit each other");
+        return {rows,
+                values / rows,
+                context,
+                get<uint16_t>("unknown_log_share").size(),
+                data<int8_t>("embedding"),
+                data<float>("embedding_scale"),
+                data<float>("bias"),
+                data<uint16_t>("unknown_log_share")};
+    }
+
+    static Predict caller(nb::object predict, size_t context) {
+        return [predict, context](const std::vector<int64_t>& ids, size_t count) {
+            nb::gil_scoped_acquire acquire;
+            auto* copy = new std::vector<int64_t>(ids);
+            const nb::capsule owner(copy, [](void* p) noexcept { delete static_cast<std::vector<int64_t>*>(p); });
+            const auto rows = nb::cast<Rows>(predict(Ids(copy->data(), {count, context}, owner)));
+            return std::vector<float>(rows.data(), rows.data() + rows.size());
+        };
+    }
 };
 
 nb::list to_python(const std::vector<PathWord>& words) {
@@ -95,7 +146,7 @@ class BoundSearch {
     BoundSearch(const BoundTrie& trie, WordScorer& scorer, size_t beam_size, double beam_threshold,
                 double token_threshold, double lm_weight, double word_score, double boundary_skip_log_prob,
                 double blank_skip_log_prob, int64_t stable_after_frames, bool is_tropical)
-        : needs_python_(dynamic_cast<PythonScorer*>(&scorer) != nullptr),
+        : needs_python_(scorer.needs_interpreter()),
           search_(trie.trie, scorer,
                   Config{beam_size, beam_threshold, token_threshold, lm_weight, word_score, boundary_skip_log_prob,
                          blank_skip_log_prob, stable_after_frames, is_tropical}) {}
@@ -123,6 +174,9 @@ NB_MODULE(_native, module) {
     nb::class_<NullScorer, WordScorer>(module, "NullScorer").def(nb::init<>());
     nb::class_<PythonScorer, WordScorer>(module, "PythonScorer").def(nb::init<nb::object>(), "scorer"_a);
     nb::class_<BoundNgram, WordScorer>(module, "NgramScorer").def(nb::init<nb::dict>(), "arrays"_a);
+    nb::class_<BoundNeural, WordScorer>(module, "NeuralScorer")
+        .def(nb::init<nb::dict, size_t, nb::object, WordScorer*, double>(), nb::keep_alive<1, 5>(), "arrays"_a,
+             "context"_a, "predict"_a, "ngram"_a.none(), "share"_a);
     nb::class_<BoundTrie>(module, "Trie").def(nb::init<nb::dict>(), "arrays"_a);
     nb::class_<BoundSearch>(module, "Search")
         .def(nb::init<const BoundTrie&, WordScorer&, size_t, double, double, double, double, double, double, int64_t,

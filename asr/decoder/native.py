@@ -12,6 +12,7 @@ from asr.decoder.history import PathWord
 from asr.decoder.inputs import check_log_probs
 from asr.types import FloatArray
 from lm.lexicon import Lexicon
+from lm.neural import NeuralScorer
 from lm.ngram import NgramScorer
 from lm.scorer import NullScorer, Scorer
 
@@ -80,6 +81,14 @@ def _native_scorer(scorer: Scorer) -> _native.WordScorer:
         return _native.NullScorer()
     if type(scorer) is NgramScorer:
         return _native.NgramScorer({name: _bits(array) for name, array in scorer._model.file.arrays.items()})
+    if type(scorer) is NeuralScorer:
+        model = scorer.model
+        arrays: dict[str, npt.NDArray[Any]] = {
+            "embedding": model.embedding.ravel(), "embedding_scale": model.embedding_scale, "bias": scorer.bias,
+            "unknown_log_share": _bits(model.unknown_log_share),
+        }  # fmt: skip
+        ngram = None if scorer.ngram is None else _native_scorer(scorer.ngram)
+        return _native.NeuralScorer(arrays, model.context, scorer.predict, ngram, scorer.share)
     return _native.PythonScorer(scorer)
 
 

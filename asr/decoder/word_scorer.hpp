@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 #include <stdexcept>
+#include <vector>
 
 namespace sottovoce {
 
@@ -31,6 +32,12 @@ class WordScorer {
     virtual int64_t start() = 0;
     virtual Step step(int64_t state, uint32_t word) = 0;
     virtual double finish(int64_t state) = 0;
+    virtual bool needs_interpreter() const { return false; }  // every call must hold Python's lock
+
+    // For scorers whose states stand for something that they keep; see RememberingScorer in lm/scorer.py.
+    virtual void prepare(const std::vector<int64_t>&) {}
+    virtual bool is_crowded() const { return false; }
+    virtual void retain(const std::vector<int64_t>&) {}
 };
 
 class NullScorer final : public WordScorer {

@@ -31,7 +31,9 @@ class Batch:
     targets: Tensor
     """Phoneme ids of all clips, one after another."""
     target_lens: Tensor
-    """(B,) int64; 0 where the clip has no transcript."""
+    """(B,) int64; 0 where the clip has no transcript, or nothing is said in it."""
+    transcribed: Tensor
+    """(B,) bool: it is known what is said in the clip, be it nothing."""
     teacher: Tensor | None
     """(B, T/2, V) log-probs."""
     taught: Tensor
@@ -45,6 +47,8 @@ class BatchPlan:
     """Cuts epochs into steps of similar lengths."""
 
     def __init__(self, store: FeatureStore, targets: Targets, recipe: Recipe, noises: list[FloatArray]) -> None:
+        if recipe.noise_share and not noises:
+            raise ValueError("the recipe's noise_share needs noise recordings: --noise-dir")
         self._store, self._targets, self._recipe, self._noises = store, targets, recipe, noises
         self._members = np.array(_members(store, targets, recipe), np.int64)
         if not len(self._members):
@@ -82,6 +86,12 @@ class BatchPlan:
             rows.append(augment(self._store.frames(clip, view).astype(np.float32), self._noises, recipe.augment, rng))
             teachers.append(self._store.posteriors(clip, view))
             targets.append(self._targets.get(self._store.clips[clip].clip.audio, ()))
+        transcribed = [bool(target) for target in targets]
+        for row in self._noise_rows(max(map(len, rows)), rng.binomial(len(rows), recipe.noise_share), rng):
+            rows.append(row)
+            teachers.append(None)
+            targets.append(())
+            transcribed.append(True)
         multiple = 2 * (chunk or 16)
         n_frames = -(-max(len(row) for row in rows) // multiple) * multiple
         features = np.full((len(rows), n_frames, rows[0].shape[1]), SILENCE_LOG_MEL, np.float32)
@@ -92,11 +102,23 @@ class BatchPlan:
             lens=torch.tensor([len(row) // 2 for row in rows]),
             targets=torch.tensor([label for target in targets for label in target], dtype=torch.int64),
             target_lens=torch.tensor([len(target) for target in targets]),
+            transcribed=torch.tensor(transcribed),
             teacher=_stack(teachers, n_frames // 2),
             taught=torch.tensor([teacher is not None for teacher in teachers]),
             chunk=chunk or None,
             start=int(rng.integers(ConvFrontend.PERIOD)) if rng.random() > self._recipe.start_at_zero else 0,
         )
+
+    def _noise_rows(self, longest: int, count: int, rng: np.random.Generator) -> list[FloatArray]:
+        """Stretches of noise recordings, at most `longest` feature frames each, as loud as speech or softer."""
+        rows = []
+        for _ in range(count):
+            noise = self._noises[rng.integers(len(self._noises))]
+            size = min(len(noise), longest)
+            start = rng.integers(len(noise) - size + 1)
+            gain = np.log(10) / 10 * rng.uniform(-20, 6)  # of the power, which features are the logarithm of
+            rows.append(np.maximum(noise[start : start + size] + gain, SILENCE_LOG_MEL).astype(np.float32))
+        return rows
 
     def _view(self, clip: int, rng: np.random.Generator) -> str:
         stored = self._store.clips[clip]

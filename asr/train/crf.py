@@ -36,6 +36,15 @@ class PhoneTrigram:
         windows = zip(padded, padded[1:], padded[2:], strict=False)
         return float(sum(self.probs[older, last, following].log() for older, last, following in windows))
 
+    def with_silence(self, share: float) -> PhoneTrigram:
+        """The same, but nothing at all is said with the probability `share`."""
+        probs = self.probs.clone()
+        first = probs[START, START]
+        first[END] = 0.0
+        first *= (1 - share) / first.sum()
+        first[END] = share
+        return PhoneTrigram(probs)
+
     @classmethod
     def estimate(cls, sequences: Iterable[Sequence[int]], n_labels: int, *, strength: float = 5.0) -> PhoneTrigram:
         """From sequences of label ids (1 to `n_labels` - 1).

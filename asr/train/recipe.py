@@ -60,6 +60,8 @@ class Recipe:
     """Of the transcripts' share among everything that a phoneme trigram allows; needs `--phone-trigram`."""
     repeats: Mapping[str, float] = field(default_factory=dict)
     """How often an epoch visits the clips of a corpus, on average; once where it is not named."""
+    noise_share: float = 0.0
+    """Clips of noise in which nothing is said, for each clip of speech in a step; needs `--noise-dir`."""
     average_last: int = 5
     """Checkpoints averaged into the final model."""
     checkpoint_every_s: float = 240.0
@@ -72,6 +74,8 @@ class Recipe:
         weights = (self.ctc_weight, self.distill_weight, self.crf_weight)
         if min(weights) < 0 or not any(weights):
             raise RecipeError("ctc_weight, distill_weight and crf_weight must not be negative, nor all zero")
+        if not 0 <= self.noise_share < 1:
+            raise RecipeError(f"noise_share is {self.noise_share}, expected 0 or more, and less than 1")
 
 
 def read_recipe(path: str | Path) -> Recipe:

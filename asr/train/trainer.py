@@ -48,7 +48,7 @@ def compute_losses(log_probs: Tensor, batch: Batch, recipe: Recipe, trigram: Pho
         trigram: what CTC-CRF weighs transcripts against; needed where `crf_weight` is not zero.
     """
     ctc, distill, crf = (log_probs.new_zeros(()) for _ in range(3))
-    heard = batch.target_lens > 0
+    heard = batch.transcribed
     if recipe.ctc_weight and bool(heard.any()):
         per_clip = F.ctc_loss(
             log_probs[heard].transpose(0, 1), batch.targets, batch.lens[heard], batch.target_lens[heard],
@@ -128,6 +128,8 @@ class Trainer:
     ) -> None:  # fmt: skip
         if recipe.crf_weight and trigram is None:
             raise ValueError("the recipe's crf_weight needs a phoneme trigram: `asr-train trigram`, --phone-trigram")
+        if trigram is not None and recipe.noise_share:
+            trigram = trigram.with_silence(recipe.noise_share / (1 + recipe.noise_share))
         self._run, self._recipe, self._validate, self._trigram = run, recipe, validate, trigram
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.manual_seed(recipe.seed)

@@ -1,0 +1,186 @@
+// The twin of NeuralScorer in lm/neural.py: equal states, and log-probabilities equal but for the order of additions.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <stdexcept>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "history.hpp"
+#include "word_scorer.hpp"
+
+namespace sottovoce {
+
+constexpr size_t kMaxContext = 8;
+
+// Arrays of lm.bin, and an adapter's bias added to theirs; layout in docs/architecture.md.
+struct NeuralTable {
+    size_t rows, dim, context, unknown_words;
+    const int8_t* embedding;
+    const float *scale, *bias;
+    const uint16_t* unknown_log_share;
+};
+
+class NeuralScorer : public WordScorer {
+  public:
+    using Words = std::array<uint32_t, kMaxContext>;  // of a context, the oldest first
+    // Runs the hidden layers on contexts (count, context) of word ids below `rows`, and gives (count, dim).
+    using Predict = std::function<std::vector<float>(const std::vector<int64_t>& contexts, size_t count)>;
+
+    NeuralScorer(const NeuralTable& table, Predict predict, WordScorer* ngram, double share)
+        : table_(table), predict_(std::move(predict)), ngram_(ngram), share_(share) {
+        if (table.context > kMaxContext) throw std::invalid_argument("the language model's context is too long");
+    }
+
+    int64_t start() override {
+        Words words{};
+        std::fill(words.begin(), words.begin() + static_cast<std::ptrdiff_t>(table_.context), kStartWord);
+        return keep(words, ngram_ ? ngram_->start() : 0);
+    }
+
+    Step step(int64_t state, uint32_t word) override {
+        if (word >= table_.rows + table_.unknown_words)
+            throw std::out_of_range("the language model lacks a word of the lexicon");
+        const Context context = found(state);
+        const Step ngram = ngram_ ? ngram_->step(context.ngram, word) : Step{0, kNever};
+        const double log_prob = mixed(neural(state, word), ngram.log_prob);
+        Words words = context.words;
+        std::move(words.begin() + 1, words.begin() + static_cast<std::ptrdiff_t>(table_.context), words.begin());
+        words[table_.context - 1] = word;
+        return {keep(words, ngram.state), log_prob};
+    }
+
+    double finish(int64_t state) override {
+        const double ngram = ngram_ ? ngram_->finish(found(state).ngram) : kNever;
+        return mixed(neural(state, kEndWord), ngram);
+    }
+
+    void prepare(const std::vector<int64_t>& states) override {
+        missing_.clear();
+        for (const int64_t state : states) {
+            Context& context = found(state);
+            if (context.predicted != kMissing) continue;
+            context.predicted = kRequested;
+            missing_.push_back(state);
+        }
+        if (missing_.empty()) return;
+        ids_.clear();
+        for (const int64_t state : missing_) {
+            const Words& words = found(state).words;
+            for (size_t i = 0; i < table_.context; ++i) ids_.push_back(row(words[i]));
+        }
+        const std::vector<float> predicted = predict_all();
+        for (size_t i = 0; i < missing_.size(); ++i) {
+            const int32_t slot = free_slot();
+            std::copy_n(predicted.begin() + static_cast<std::ptrdiff_t>(i * table_.dim), table_.dim,
+                        rows_.begin() + static_cast<std::ptrdiff_t>(slot * table_.dim));
+            found(missing_[i]).predicted = slot;
+        }
+    }
+
+    bool needs_interpreter() const override { return ngram_ && ngram_->needs_interpreter(); }
+
+    bool is_crowded() const override { return contexts_.size() >= kCrowd; }
+
+    void retain(const std::vector<int64_t>& states) override {
+        std::unordered_map<int64_t, Context> kept;
+        for (const int64_t state : states) kept.emplace(state, found(state));
+        std::vector<bool> is_used(rows_.size() / table_.dim, false);
+        for (const auto& entry : kept)
+            if (entry.second.predicted >= 0) is_used[static_cast<size_t>(entry.second.predicted)] = true;
+        free_.clear();
+        for (size_t slot = is_used.size(); slot-- > 0;)
+            if (!is_used[slot]) free_.push_back(static_cast<int32_t>(slot));
+        contexts_ = std::move(kept);
+    }
+
+  private:
+    static constexpr uint32_t kUnknownWord = 0, kStartWord = 1, kEndWord = 2;
+    static constexpr int32_t kMissing = -1, kRequested = -2;
+    static constexpr size_t kCrowd = 4096;  // as CROWD in neural.py
+    static constexpr double kNever = -std::numeric_limits<double>::infinity();
+
+    struct Context {
+        Words words;
+        int64_t ngram;      // state of the n-gram
+        int32_t predicted;  // place in rows_
+    };
+
+    std::vector<float> predict_all() {
+        try {
+            std::vector<float> predicted = predict_(ids_, missing_.size());
+            if (predicted.size() == missing_.size() * table_.dim) return predicted;
+            throw std::runtime_error("the language model gave another number of values than expected");
+        } catch (...) {
+            for (const int64_t state : missing_) found(state).predicted = kMissing;
+            throw;
+        }
+    }
+
+    Context& found(int64_t state) {
+        const auto place = contexts_.find(state);
+        if (place == contexts_.end()) throw std::out_of_range("the language model has forgotten this state");
+        return place->second;
+    }
+
+    int64_t keep(const Words& words, int64_t ngram) {
+        uint64_t hash = 0;
+        for (size_t i = 0; i < table_.context; ++i) hash = mix(hash, words[i] + uint64_t{1});
+        const auto state = static_cast<int64_t>(hash >> 1);
+        contexts_.try_emplace(state, Context{words, ngram, kMissing});
+        return state;
+    }
+
+    uint32_t row(uint32_t word) const { return word < table_.rows ? word : kUnknownWord; }
+
+    double neural(int64_t state, uint32_t word) {
+        if (found(state).predicted < 0) prepare({state});
+        const float* predicted = rows_.data() + static_cast<size_t>(found(state).predicted) * table_.dim;
+        const int8_t* embedding = table_.embedding + size_t{row(word)} * table_.dim;
+        float sums[8] = {};  // independent sums, which compilers turn into vector instructions
+        size_t i = 0;
+        for (; i + 8 <= table_.dim; i += 8)
+            for (size_t j = 0; j < 8; ++j) sums[j] += predicted[i + j] * static_cast<float>(embedding[i + j]);
+        for (; i < table_.dim; ++i) sums[0] += predicted[i] * static_cast<float>(embedding[i]);
+        double dot = 0.0;
+        for (const float sum : sums) dot += sum;
+        const double share = word < table_.rows ? 0.0 : half_to_double(table_.unknown_log_share[word - table_.rows]);
+        return dot * table_.scale[row(word)] + table_.bias[row(word)] + share;
+    }
+
+    double mixed(double neural, double ngram) const {
+        if (!ngram_) return neural;
+        const double highest = std::max(neural, ngram);
+        if (highest == kNever) return kNever;
+        return highest + std::log(share_ * std::exp(neural - highest) + (1 - share_) * std::exp(ngram - highest));
+    }
+
+    int32_t free_slot() {
+        if (free_.empty()) {
+            const size_t slots = rows_.size() / table_.dim, more = std::max<size_t>(64, slots / 2);
+            rows_.resize((slots + more) * table_.dim);
+            for (size_t slot = slots + more; slot-- > slots;) free_.push_back(static_cast<int32_t>(slot));
+        }
+        const int32_t slot = free_.back();
+        free_.pop_back();
+        return slot;
+    }
+
+    const NeuralTable table_;
+    const Predict predict_;
+    WordScorer* const ngram_;
+    const double share_;
+    std::unordered_map<int64_t, Context> contexts_;
+    std::vector<float> rows_;  // what was predicted, (slots, dim)
+    std::vector<int32_t> free_;
+    std::vector<int64_t> missing_, ids_;
+};
+
+}  // namespace sottovoce

@@ -1,0 +1,239 @@
+"""The neural language model at run time: `lm.bin`, mapped, and the scorer over it.
+
+A word's log-probability is `embedding[word] . predicted + bias[word]`, where `predicted` is what the hidden layers
+(`lm/onnx_lm.py`) make of the words before it. The softmax' denominator is taken to be 1, which training sees to
+(`lm/train/objective.py`): so a word costs one row of the table, and a context is worked out once for all its words.
+
+Shape letters: N contexts, C words of a context, D embedding, V words with an embedding, W words of the word list.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lm.arrayfile import ArrayFile, ArrayFileError, open_array_file
+from lm.scorer import Scorer
+from lm.vocabulary import END_ID, START_ID, UNKNOWN_ID
+
+FloatArray = npt.NDArray[np.float32]
+Predict = Callable[[npt.NDArray[np.int64]], FloatArray]
+"""From contexts (N, C), oldest word first, ids below V, to the embeddings (N, D) that the next words should have."""
+
+KIND, ADAPTER_KIND = "lm", "lm-adapter"
+MAX_CONTEXT = 8
+CROWD = 4096
+"""Contexts kept before the scorer asks to be told which of them still matter."""
+_DTYPES = {"embedding": "|i1", "embedding_scale": "<f4", "bias": "<f4", "unknown_log_share": "<f2"}
+_MASK = (1 << 64) - 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NeuralModel:
+    """Embeddings and output bias of a model; read-only views of the file."""
+
+    file: ArrayFile
+    embedding: npt.NDArray[np.int8]
+    """(V, D); the real row is `embedding_scale[w]` times this."""
+    embedding_scale: FloatArray
+    """(V,)"""
+    bias: FloatArray
+    """(V,)"""
+    unknown_log_share: npt.NDArray[np.float16]
+    """(W - V,): log of the share of `<unk>`'s probability that each word without an embedding gets."""
+    context: int
+    """C"""
+    trunk: str
+    """Digest of all weights; adapters and `lm.onnx` name it."""
+    words_sha256: str
+
+    @staticmethod
+    def open(path: str | Path) -> NeuralModel:
+        """Map the file at `path`.
+
+        Raises:
+            ArrayFileError: not such a file, cut off, damaged, or its arrays do not fit each other.
+        """
+        file = open_array_file(path, kind=KIND)
+        _check_arrays(file, _DTYPES)
+        arrays, meta = file.arrays, file.meta
+        embedding, rows = arrays["embedding"], arrays["embedding_scale"].size
+        if embedding.ndim != 2 or len(embedding) != rows or arrays["bias"].shape != (rows,) or rows <= END_ID:
+            raise ArrayFileError(f"{file.path}: embedding, embedding_scale and bias do not fit each other")
+        for name in ("embedding_scale", "bias", "unknown_log_share"):
+            if not np.isfinite(arrays[name]).all():
+                raise ArrayFileError(f"{file.path}: array {name!r} holds NaN or infinity; the model is damaged")
+        context = meta.get("context")
+        if type(context) is not int or not 1 <= context <= MAX_CONTEXT:
+            raise ArrayFileError(f"{file.path}: context: expected 1 to {MAX_CONTEXT} words, found {context!r}")
+        return NeuralModel(
+            file, embedding, arrays["embedding_scale"], arrays["bias"], arrays["unknown_log_share"],
+            context, _text(file, "trunk"), _text(file, "words_sha256"),
+        )  # fmt: skip
+
+    @property
+    def words(self) -> int:
+        """Words that have a probability, those without an embedding included."""
+        return len(self.embedding) + len(self.unknown_log_share)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NeuralAdapter:
+    """What an adapter changes besides the hidden layers, which an `.onnx_adapter` of the same name beside it does."""
+
+    file: ArrayFile
+    name: str
+    trunk: str
+    """Digest of the model it was made for."""
+    bias: FloatArray
+    """(V,), added to the model's output bias; or empty."""
+
+    @property
+    def weights_path(self) -> Path:
+        """The low-rank changes of the hidden layers."""
+        return self.file.path.with_suffix(".onnx_adapter")
+
+    @staticmethod
+    def open(path: str | Path, model: NeuralModel) -> NeuralAdapter:
+        """Map the adapter at `path` (`NAME.bin`).
+
+        Raises:
+            ArrayFileError: not such a file, damaged, or made for another model than `model`.
+        """
+        file = open_array_file(path, kind=ADAPTER_KIND)
+        _check_arrays(file, {"bias": "|i1", "bias_scale": "<f4"})
+        steps, scale = file.arrays["bias"], file.arrays["bias_scale"]
+        if scale.shape != (1,) or not np.isfinite(scale).all() or steps.shape not in ((0,), model.bias.shape):
+            raise ArrayFileError(f"{file.path}: expected a bias for {len(model.bias)} words, found {steps.shape}")
+        trunk = _text(file, "trunk")
+        if trunk != model.trunk:
+            raise ArrayFileError(
+                f"{file.path}: made for the language model {trunk[:12]}, but this one is {model.trunk[:12]}: "
+                "make it again with `asr-lm adapt --trunk` and this model"
+            )
+        return NeuralAdapter(file, _text(file, "name"), trunk, steps.astype(np.float32) * scale)
+
+
+class NeuralScorer:
+    """`Scorer` over a neural model, alone or mixed with an n-gram; remembers contexts, so it is for one search.
+
+    A state is a hash of the last C words: hypotheses that agree in these have the same future. With an n-gram, the
+    probability of a word is `share` times the model's plus `1 - share` times the n-gram's.
+    """
+
+    def __init__(
+        self, model: NeuralModel, predict: Predict, *, bias: FloatArray | None = None, ngram: Scorer | None = None,
+        share: float = 1.0,
+    ) -> None:  # fmt: skip
+        """Score with `model`.
+
+        Args:
+            model: the model.
+            predict: its hidden layers, changed by an adapter or not.
+            bias: (V,) to use instead of the model's.
+            ngram: the other scorer; its states must depend on the last C words only.
+            share: of the model where there is an n-gram, above 0 and at most 1.
+        """
+        if not 0 < share <= 1:
+            raise ValueError(f"share is {share}, expected a number above 0 and at most 1")
+        self.model, self.predict, self.ngram, self.share = model, predict, ngram, share
+        self.bias = np.ascontiguousarray(model.bias if bias is None else bias, np.float32)
+        self._contexts: dict[int, _Context] = {}
+
+    def start(self) -> int:
+        """State before the first word."""
+        return self._keep((START_ID,) * self.model.context, self.ngram.start() if self.ngram else 0)
+
+    def step(self, state: int, word: int) -> tuple[int, float]:
+        """Next state, and natural log-probability of word id `word` after `state`."""
+        context = self._contexts[state]
+        ngram_state, ngram_log_prob = self.ngram.step(context.ngram, word) if self.ngram else (0, -math.inf)
+        log_prob = self._mixed(self._log_prob(state, word), ngram_log_prob)
+        return self._keep((*context.words[1:], word), ngram_state), log_prob
+
+    def finish(self, state: int) -> float:
+        """Natural log-probability of `</s>` after `state`."""
+        ngram_log_prob = self.ngram.finish(self._contexts[state].ngram) if self.ngram else -math.inf
+        return self._mixed(self._log_prob(state, END_ID), ngram_log_prob)
+
+    def prepare(self, states: Iterable[int]) -> None:
+        """Run the hidden layers for those of the states that they have not seen yet, together."""
+        missing = {state: None for state in states if self._contexts[state].predicted is None}
+        if not missing:
+            return
+        contexts = np.array([self._contexts[state].words for state in missing], np.int64)
+        contexts[contexts >= len(self.model.embedding)] = UNKNOWN_ID
+        for state, row in zip(missing, self.predict(contexts), strict=True):
+            self._contexts[state].predicted = row
+
+    def is_crowded(self) -> bool:
+        """Whether many contexts are kept."""
+        return len(self._contexts) >= CROWD
+
+    def retain(self, states: Iterable[int]) -> None:
+        """Forget all contexts but those of `states`."""
+        self._contexts = {state: self._contexts[state] for state in states}
+
+    def _log_prob(self, state: int, word: int) -> float:
+        context, model = self._contexts[state], self.model
+        if context.predicted is None:
+            self.prepare([state])
+        row, share = word, 0.0
+        if word >= len(model.embedding):
+            row, share = UNKNOWN_ID, float(model.unknown_log_share[word - len(model.embedding)])
+        dot = float(model.embedding[row].astype(np.float64) @ context.predicted.astype(np.float64))  # type: ignore[union-attr]
+        return dot * float(model.embedding_scale[row]) + float(self.bias[row]) + share
+
+    def _mixed(self, neural: float, ngram: float) -> float:
+        if self.ngram is None:
+            return neural
+        highest = max(neural, ngram)
+        if highest == -math.inf:
+            return highest
+        mixed = self.share * math.exp(neural - highest) + (1 - self.share) * math.exp(ngram - highest)
+        return highest + math.log(mixed) if mixed else -math.inf
+
+    def _keep(self, words: tuple[int, ...], ngram: int) -> int:
+        state = context_state(words)
+        if state not in self._contexts:
+            self._contexts[state] = _Context(words, ngram)
+        return state
+
+
+class _Context:
+    """The last words of some hypotheses."""
+
+    __slots__ = ("ngram", "predicted", "words")
+
+    def __init__(self, words: tuple[int, ...], ngram: int) -> None:
+        self.words = words
+        self.ngram = ngram  # state of the n-gram
+        self.predicted: FloatArray | None = None
+
+
+def context_state(words: Iterable[int]) -> int:
+    """The state that stands for these last words: 63 bits of a hash, the same in the native search."""
+    state = 0
+    for word in words:
+        state = ((state ^ (word + 1)) * 0x9E3779B97F4A7C15) & _MASK
+        state ^= state >> 29
+    return state >> 1
+
+
+def _check_arrays(file: ArrayFile, dtypes: dict[str, str]) -> None:
+    for name, dtype in dtypes.items():
+        if name not in file.arrays or file.arrays[name].dtype.str != dtype:
+            raise ArrayFileError(f"{file.path}: array {name!r} is missing, or not of type {dtype}")
+
+
+def _text(file: ArrayFile, key: str) -> str:
+    value: Any = file.meta.get(key)
+    if not isinstance(value, str) or not value:
+        raise ArrayFileError(f"{file.path}: the header lacks {key!r}")
+    return value
