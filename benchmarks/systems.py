@@ -35,17 +35,18 @@ class System(Protocol):
 
 
 class Sottovoce:
-    """This project's engine, streamed through the exported bundle. Options: `bundle`, `chunk_ms`."""
+    """This project's engine, streamed through the exported bundle. Options: `bundle`, `chunk_ms`, `domain`."""
 
     mode = "streamed"
 
     def __init__(self, options: Options) -> None:
+        self._domain = options.get("domain")
         self._recognizer = open_recognizer(options)
         self.model_paths = [bundle_folder(options)]
 
     def transcribe(self, samples: FloatArray) -> str:
         """Fed block by block, partial results and all, as from a microphone."""
-        stream = self._recognizer.create_stream()
+        stream = self._recognizer.create_stream(domain=self._domain)
         for start in range(0, len(samples), BLOCK_SAMPLES):
             stream.accept(samples[start : start + BLOCK_SAMPLES], SAMPLE_RATE_HZ)
         return str(stream.finish().text)

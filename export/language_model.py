@@ -1,7 +1,7 @@
-"""A trained language model as two files: `lm.bin` with all weights, int8, and `lm.onnx`, the graph over them.
+"""A trained language model as two files: `lm.bin` with all weights, 4 and 8 bits, and `lm.onnx`, the graph over them.
 
 The graph reads its weights from `lm.bin`, where the search finds the embeddings, so that nothing is stored twice. It
-computes in float32 from int8 weights, like the encoder (export/quantize.py), and has two empty inputs a layer,
+computes in float32 from those weights, like the encoder (export/quantize.py), and has two empty inputs a layer,
 `down.I` and `up.I`, which adapters override.
 """
 
@@ -18,8 +18,8 @@ import numpy.typing as npt
 import onnx
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
-from lm.arrayfile import open_array_file, write_array_file
-from lm.neural import KIND
+from lm.arrayfile import ArrayFile, open_array_file, write_array_file
+from lm.neural import KIND, FloatArray
 from lm.train.checkpoint import TrainedModel
 from lm.train.fofe import layer_sizes
 from lm.train.recipe import LanguageModelConfig
@@ -27,7 +27,11 @@ from lm.train.recipe import LanguageModelConfig
 OPSET = 17
 IR_VERSION = 9
 GRAPH, DATA, ADAPTER_FOLDER = "lm.onnx", "lm.bin", "adapters"
-_ONNX_TYPES = {"|i1": TensorProto.INT8, "<f4": TensorProto.FLOAT}
+_ONNX_TYPES = {
+    "|i1": TensorProto.INT8, "|u1": TensorProto.UINT8, "<f2": TensorProto.FLOAT16, "<f4": TensorProto.FLOAT,
+}  # fmt: skip
+GROUP = 32
+"""Numbers of an embedding that share a scale, where its half is a multiple of that."""
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 
@@ -38,6 +42,8 @@ def write_language_model(trained: TrainedModel, folder: Path) -> None:
         ValueError: another form, or weights that are not finite.
     """
     config = trained.model.config
+    if config.dim % 2:
+        raise ValueError(f"only embeddings of even size can be exported, this model's are {config.dim}")
     if config.form != "shared":
         raise ValueError(f"only a model of the form 'shared' can be exported, this one is {config.form!r}")
     broken = [name for name, value in trained.model.state_dict().items() if not value.isfinite().all()]
@@ -52,19 +58,41 @@ def write_language_model(trained: TrainedModel, folder: Path) -> None:
 
 def _arrays(trained: TrainedModel) -> dict[str, npt.NDArray[Any]]:
     model = trained.model
-    rows, scale = _int8_rows(model.embedding.detach().cpu().numpy())
+    rows, scale = pack_embedding(model.embedding.detach().cpu().numpy())
     arrays: dict[str, npt.NDArray[Any]] = {
         "embedding": rows,
         "embedding_scale": scale,
-        "bias": model.bias[0].detach().cpu().numpy().astype(np.float32),
+        "bias": model.bias[0].detach().cpu().numpy().astype(np.float16),
         "unknown_log_share": trained.unknown_log_share.astype(np.float16),
     }
     for number, layer in enumerate(model.networks[0].layers):  # type: ignore[arg-type]
-        steps, scale = _int8_rows(layer.weight.detach().cpu().numpy())
+        steps, step = _int8_rows(layer.weight.detach().cpu().numpy())
         arrays[f"weight.{number}"] = np.ascontiguousarray(steps.T)  # (I, O)
-        arrays[f"weight_scale.{number}"] = scale
+        arrays[f"weight_scale.{number}"] = step
         arrays[f"layer_bias.{number}"] = layer.bias.detach().cpu().numpy()
     return arrays
+
+
+def pack_embedding(values: FloatArray) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float16]]:
+    """Embeddings (V, D), D even, as 4-bit numbers and scales; the layout is that of `NeuralModel`.
+
+    Of ten clippings of a group's largest number, the one with the smallest squared error gives its scale.
+    """
+    n_words, dim = values.shape
+    size = GROUP if dim // 2 % GROUP == 0 else dim // 2
+    groups = values.reshape(n_words, dim // size, size)
+    largest = np.abs(groups).max(2, keepdims=True).clip(1e-4)
+    best, scale, error = groups, largest, np.full(largest.shape, np.inf, np.float32)
+    for share in np.linspace(0.55, 1.0, 10):
+        tried = (largest * share / 7).astype(np.float16).astype(np.float32)
+        steps = np.round(groups / tried).clip(-8, 7)
+        squares = np.square(steps * tried - groups).sum(2, keepdims=True)
+        better = squares < error
+        best, scale = np.where(better, steps, best), np.where(better, tried, scale)
+        error = np.where(better, squares, error)
+    numbers = (best.reshape(n_words, dim) + 8).astype(np.uint8)
+    packed = numbers[:, : dim // 2] + np.uint8(16) * numbers[:, dim // 2 :]
+    return packed, scale[:, :, 0].astype(np.float16)
 
 
 def _int8_rows(values: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
@@ -84,7 +112,8 @@ def _digest(arrays: Arrays) -> str:
 def _graph(config: LanguageModelConfig, data: Path, trunk: str) -> onnx.ModelProto:
     inputs = [helper.make_tensor_value_info("contexts", TensorProto.INT64, ["n", config.context])]
     output = helper.make_tensor_value_info("predicted", TensorProto.FLOAT, ["n", config.dim])
-    nodes, constants = _codes(config)
+    file = open_array_file(data, kind=KIND)
+    nodes, constants = _codes(config, file.arrays["embedding_scale"].shape[1])
     for number, (n_inputs, n_outputs) in enumerate(layer_sizes(config)):
         nodes += _layer(config, number)
         for name, shape in ((f"down.{number}", [n_inputs, "rank"]), (f"up.{number}", ["rank", n_outputs])):
@@ -92,7 +121,7 @@ def _graph(config: LanguageModelConfig, data: Path, trunk: str) -> onnx.ModelPro
             empty = np.zeros((0, n_outputs) if name.startswith("up") else (n_inputs, 0), np.float16)
             constants.append(numpy_helper.from_array(empty, name))
     used = {name for node in nodes for name in node.input}
-    entries = [_external(name, data) for name in open_array_file(data, kind=KIND).arrays if name in used]
+    entries = [_external(file, name) for name in file.arrays if name in used]
     graph = helper.make_graph(nodes, "lm", inputs, [output], [*constants, *entries])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     helper.set_model_props(model, {"trunk": trunk})
@@ -103,35 +132,49 @@ def _adapter_input(name: str, shape: list[Any]) -> ValueInfoProto:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT16, shape)
 
 
-def _external(name: str, data: Path) -> TensorProto:
+def _external(file: ArrayFile, name: str) -> TensorProto:
     """An array of `lm.bin` as a tensor of the graph that is stored there."""
-    file = open_array_file(data, kind=KIND)
     array = file.arrays[name]
     tensor = TensorProto(name=name, data_type=_ONNX_TYPES[array.dtype.str], dims=array.shape)
     tensor.data_location = TensorProto.EXTERNAL
-    place = {"location": data.name, "offset": file.offsets[name], "length": array.nbytes}
+    place = {"location": file.path.name, "offset": file.offsets[name], "length": array.nbytes}
     for key, value in place.items():
         tensor.external_data.add(key=key, value=str(value))
     return tensor
 
 
-def _codes(config: LanguageModelConfig) -> tuple[list[NodeProto], list[TensorProto]]:
-    """Nodes from `contexts` to the FOFE codes, `x.0`."""
+def _codes(config: LanguageModelConfig, n_scales: int) -> tuple[list[NodeProto], list[TensorProto]]:
+    """Nodes from `contexts` to the FOFE codes, `x.0`: unpack and scale the embeddings, then add them up."""
     age = np.arange(config.context - 1, -1, -1)  # of each word; the newest has 0
     rows = [(config.factors[0], shift) for shift in range(config.window)] + [(a, 0) for a in config.factors[1:]]
     fofe = np.array([[factor ** (a - shift) if a >= shift else 0.0 for a in age] for factor, shift in rows])
     nodes = [
-        helper.make_node("Gather", ["embedding", "contexts"], ["steps"]),
-        helper.make_node("Cast", ["steps"], ["float_steps"], to=TensorProto.FLOAT),
+        helper.make_node("Gather", ["embedding", "contexts"], ["bytes"]),  # (N, C, D / 2)
+        helper.make_node("Cast", ["bytes"], ["pairs"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["pairs", "sixteenth"], ["shifted_pairs"]),
+        helper.make_node("Floor", ["shifted_pairs"], ["high"]),
+        helper.make_node("Mul", ["high", "sixteen"], ["high_part"]),
+        helper.make_node("Sub", ["pairs", "high_part"], ["low"]),
+        helper.make_node("Concat", ["low", "high"], ["raised"], axis=2),
+        helper.make_node("Sub", ["raised", "eight"], ["steps"]),
+        helper.make_node("Reshape", ["steps", "grouped"], ["groups"]),  # (N, C, G, D / G)
         helper.make_node("Gather", ["embedding_scale", "contexts"], ["scales"]),
-        helper.make_node("Unsqueeze", ["scales", "last"], ["columns"]),
-        helper.make_node("Mul", ["float_steps", "columns"], ["embedded"]),  # (N, C, D)
+        helper.make_node("Cast", ["scales"], ["float_scales"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["float_scales", "last"], ["columns"]),
+        helper.make_node("Mul", ["groups", "columns"], ["scaled"]),
+        helper.make_node("Reshape", ["scaled", "rows"], ["embedded"]),  # (N, C, D)
         helper.make_node("MatMul", ["fofe", "embedded"], ["codes"]),
         helper.make_node("Reshape", ["codes", "flat"], ["x.0"]),
     ]
     constants = [
         numpy_helper.from_array(fofe.astype(np.float32), "fofe"),
+        *(
+            numpy_helper.from_array(np.array(value, np.float32), name)
+            for name, value in (("sixteenth", 1 / 16), ("sixteen", 16.0), ("eight", 8.0))
+        ),
         numpy_helper.from_array(np.array([-1], np.int64), "last"),
+        numpy_helper.from_array(np.array([-1, config.context, n_scales, config.dim // n_scales]), "grouped"),
+        numpy_helper.from_array(np.array([-1, config.context, config.dim]), "rows"),
         numpy_helper.from_array(np.array([-1, len(rows) * config.dim], np.int64), "flat"),
     ]
     return nodes, constants

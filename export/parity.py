@@ -76,5 +76,5 @@ def compare_language_models(
     """
     with torch.inference_mode():
         logits = model(torch.from_numpy(contexts.T.copy()), 0, adapter).numpy()
-    table = scorer.model.embedding * scorer.model.embedding_scale[:, None]
+    table = scorer.model.rows(slice(None))
     return float(np.abs(scorer.predict(contexts) @ table.T + scorer.bias - logits).max())

@@ -4,13 +4,16 @@ A word's log-probability is `embedding[word] . predicted + bias[word]`, where `p
 (`lm/onnx_lm.py`) make of the words before it. The softmax' denominator is taken to be 1, which training sees to
 (`lm/train/objective.py`): so a word costs one row of the table, and a context is worked out once for all its words.
 
-Shape letters: N contexts, C words of a context, D embedding, V words with an embedding, W words of the word list.
+Embeddings have four bits a number, and a scale for every few numbers; the other weights, eight bits.
+
+Shape letters: N contexts, C words of a context, D embedding, G scales of an embedding, V words with an embedding, W
+words of the word list.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,9 +31,12 @@ Predict = Callable[[npt.NDArray[np.int64]], FloatArray]
 
 KIND, ADAPTER_KIND = "lm", "lm-adapter"
 MAX_CONTEXT = 8
+STATE_WORDS = 4
+"""Hypotheses that agree in so many last words share a state, and the older words of whichever was there first: a beam
+that kept them apart would be filled with hypotheses that differ in long-gone words only."""
 CROWD = 4096
 """Contexts kept before the scorer asks to be told which of them still matter."""
-_DTYPES = {"embedding": "|i1", "embedding_scale": "<f4", "bias": "<f4", "unknown_log_share": "<f2"}
+_DTYPES = {"embedding": "|u1", "embedding_scale": "<f2", "bias": "<f2", "unknown_log_share": "<f2"}
 _MASK = (1 << 64) - 1
 
 
@@ -39,10 +45,10 @@ class NeuralModel:
     """Embeddings and output bias of a model; read-only views of the file."""
 
     file: ArrayFile
-    embedding: npt.NDArray[np.int8]
-    """(V, D); the real row is `embedding_scale[w]` times this."""
-    embedding_scale: FloatArray
-    """(V,)"""
+    embedding: npt.NDArray[np.uint8]
+    """(V, D / 2): byte j holds numbers j (low half) and j + D / 2 (high half), each plus 8, to be scaled."""
+    embedding_scale: npt.NDArray[np.float16]
+    """(V, G), each for D / G numbers in a row, which are all in the first or all in the second half."""
     bias: FloatArray
     """(V,)"""
     unknown_log_share: npt.NDArray[np.float16]
@@ -63,8 +69,11 @@ class NeuralModel:
         file = open_array_file(path, kind=KIND)
         _check_arrays(file, _DTYPES)
         arrays, meta = file.arrays, file.meta
-        embedding, rows = arrays["embedding"], arrays["embedding_scale"].size
-        if embedding.ndim != 2 or len(embedding) != rows or arrays["bias"].shape != (rows,) or rows <= END_ID:
+        embedding, scale, rows = arrays["embedding"], arrays["embedding_scale"], arrays["bias"].size
+        fits = embedding.ndim == scale.ndim == 2 and len(embedding) == len(scale) == rows > END_ID
+        half = scale.shape[1] // 2 if fits else 0  # scales of half a row
+        fits = fits and half > 0 and scale.shape[1] == 2 * half and embedding.shape[1] % half == 0
+        if not fits or arrays["bias"].ndim != 1:
             raise ArrayFileError(f"{file.path}: embedding, embedding_scale and bias do not fit each other")
         for name in ("embedding_scale", "bias", "unknown_log_share"):
             if not np.isfinite(arrays[name]).all():
@@ -73,14 +82,16 @@ class NeuralModel:
         if type(context) is not int or not 1 <= context <= MAX_CONTEXT:
             raise ArrayFileError(f"{file.path}: context: expected 1 to {MAX_CONTEXT} words, found {context!r}")
         return NeuralModel(
-            file, embedding, arrays["embedding_scale"], arrays["bias"], arrays["unknown_log_share"],
-            context, _text(file, "trunk"), _text(file, "words_sha256"),
+            file, embedding, scale, arrays["bias"].astype(np.float32), arrays["unknown_log_share"], context,
+            _text(file, "trunk"), _text(file, "words_sha256"),
         )  # fmt: skip
 
-    @property
-    def words(self) -> int:
-        """Words that have a probability, those without an embedding included."""
-        return len(self.embedding) + len(self.unknown_log_share)
+    def rows(self, words: slice | int) -> FloatArray:
+        """Embeddings of words below V: (n, D), or (D,) for one."""
+        packed, scale = self.embedding[words], self.embedding_scale[words].astype(np.float32)
+        steps = np.concatenate([packed & 15, packed >> 4], axis=-1).astype(np.float32) - 8
+        found: FloatArray = steps * np.repeat(scale, steps.shape[-1] // scale.shape[-1], axis=-1)
+        return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,7 +103,7 @@ class NeuralAdapter:
     trunk: str
     """Digest of the model it was made for."""
     bias: FloatArray
-    """(V,), added to the model's output bias; or empty."""
+    """(V,): the model's output bias with the adapter's change."""
 
     @property
     def weights_path(self) -> Path:
@@ -117,14 +128,15 @@ class NeuralAdapter:
                 f"{file.path}: made for the language model {trunk[:12]}, but this one is {model.trunk[:12]}: "
                 "make it again with `asr-lm adapt --trunk` and this model"
             )
-        return NeuralAdapter(file, _text(file, "name"), trunk, steps.astype(np.float32) * scale)
+        bias = model.bias + steps.astype(np.float32) * scale if steps.size else model.bias
+        return NeuralAdapter(file, _text(file, "name"), trunk, bias)
 
 
 class NeuralScorer:
     """`Scorer` over a neural model, alone or mixed with an n-gram; remembers contexts, so it is for one search.
 
-    A state is a hash of the last C words: hypotheses that agree in these have the same future. With an n-gram, the
-    probability of a word is `share` times the model's plus `1 - share` times the n-gram's.
+    A state is a hash of the last `STATE_WORDS` words. With an n-gram, the probability of a word is `share` times the
+    model's plus `1 - share` times the n-gram's.
     """
 
     def __init__(
@@ -137,7 +149,7 @@ class NeuralScorer:
             model: the model.
             predict: its hidden layers, changed by an adapter or not.
             bias: (V,) to use instead of the model's.
-            ngram: the other scorer; its states must depend on the last C words only.
+            ngram: the other scorer; its states must depend on the last `STATE_WORDS` words only.
             share: of the model where there is an n-gram, above 0 and at most 1.
         """
         if not 0 < share <= 1:
@@ -187,8 +199,9 @@ class NeuralScorer:
         row, share = word, 0.0
         if word >= len(model.embedding):
             row, share = UNKNOWN_ID, float(model.unknown_log_share[word - len(model.embedding)])
-        dot = float(model.embedding[row].astype(np.float64) @ context.predicted.astype(np.float64))  # type: ignore[union-attr]
-        return dot * float(model.embedding_scale[row]) + float(self.bias[row]) + share
+        assert context.predicted is not None
+        dot = float(model.rows(row).astype(np.float64) @ context.predicted.astype(np.float64))
+        return dot + float(self.bias[row]) + share
 
     def _mixed(self, neural: float, ngram: float) -> float:
         if self.ngram is None:
@@ -217,10 +230,10 @@ class _Context:
         self.predicted: FloatArray | None = None
 
 
-def context_state(words: Iterable[int]) -> int:
-    """The state that stands for these last words: 63 bits of a hash, the same in the native search."""
+def context_state(words: Sequence[int]) -> int:
+    """The state of a context: 63 bits of a hash of its last words, the same in the native search."""
     state = 0
-    for word in words:
+    for word in words[-STATE_WORDS:]:
         state = ((state ^ (word + 1)) * 0x9E3779B97F4A7C15) & _MASK
         state ^= state >> 29
     return state >> 1

@@ -86,7 +86,7 @@ class OnnxLanguageModel:
             share: see `NeuralScorer`.
         """
         options = self._worn[str(adapter.file.path)][0] if adapter else None
-        bias = self.model.bias + adapter.bias if adapter is not None and adapter.bias.size else None
+        bias = adapter.bias if adapter else None
         return NeuralScorer(self.model, lambda c: self._run(c, options), bias=bias, ngram=ngram, share=share)
 
     def _run(self, contexts: npt.NDArray[np.int64], options: RunOptions | None) -> FloatArray:

@@ -108,6 +108,9 @@ def _add_adapt(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rank", type=int, default=8, help="of the adapter's matrices (%(default)s)")
     parser.add_argument("--no-bias", action="store_true", help="leave the output bias of the words alone")
     parser.add_argument("--steps", type=int, default=400, help="at most so many (%(default)s)")
+    parser.add_argument(
+        "--patience", type=int, default=4, help="looks at held-out text, one every 20 steps, without gain (%(default)s)"
+    )
     parser.add_argument("--batch-tokens", type=int, default=1024, help="words a step (%(default)s)")
     parser.set_defaults(run=run_adapt)
 
@@ -175,8 +178,9 @@ def run_adapt(args: argparse.Namespace) -> None:
     from lm.train.runtime import is_runtime_model, read_runtime_model, write_runtime_adapter
 
     config = AdaptConfig(
-        rank=args.rank, bias=not args.no_bias, replay=args.replay, steps=args.steps, batch_tokens=args.batch_tokens
-    )
+        rank=args.rank, bias=not args.no_bias, replay=args.replay, steps=args.steps, batch_tokens=args.batch_tokens,
+        patience=args.patience,
+    )  # fmt: skip
     trunk = None
     if is_runtime_model(args.trunk):
         trained, trunk = read_runtime_model(args.trunk)

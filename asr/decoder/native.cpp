@@ -110,15 +110,17 @@ class BoundNeural final : private Arrays, public NeuralScorer {
     using Rows = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
     NeuralTable table(size_t context) const {
-        const size_t rows = get<float>("bias").size(), values = get<int8_t>("embedding").size();
-        if (rows == 0 || values % rows || get<float>("embedding_scale").size() != rows)
+        const size_t rows = get<float>("bias").size(), bytes = get<uint8_t>("embedding").size();
+        const size_t scales = get<uint16_t>("embedding_scale").size();
+        if (rows == 0 || bytes % rows || scales == 0 || scales % (2 * rows) || bytes % (scales / 2))
             throw nb::value_error("embedding, embedding_scale and bias do not fit each other");
         return {rows,
-                values / rows,
+                2 * bytes / rows,
+                scales / rows,
                 context,
                 get<uint16_t>("unknown_log_share").size(),
-                data<int8_t>("embedding"),
-                data<float>("embedding_scale"),
+                data<uint8_t>("embedding"),
+                data<uint16_t>("embedding_scale"),
                 data<float>("bias"),
                 data<uint16_t>("unknown_log_share")};
     }

@@ -84,8 +84,8 @@ def _native_scorer(scorer: Scorer) -> _native.WordScorer:
     if type(scorer) is NeuralScorer:
         model = scorer.model
         arrays: dict[str, npt.NDArray[Any]] = {
-            "embedding": model.embedding.ravel(), "embedding_scale": model.embedding_scale, "bias": scorer.bias,
-            "unknown_log_share": _bits(model.unknown_log_share),
+            "embedding": model.embedding.ravel(), "embedding_scale": _bits(model.embedding_scale.ravel()),
+            "bias": scorer.bias, "unknown_log_share": _bits(model.unknown_log_share),
         }  # fmt: skip
         ngram = None if scorer.ngram is None else _native_scorer(scorer.ngram)
         return _native.NeuralScorer(arrays, model.context, scorer.predict, ngram, scorer.share)

@@ -19,12 +19,14 @@
 namespace sottovoce {
 
 constexpr size_t kMaxContext = 8;
+constexpr size_t kStateWords = 4;  // as STATE_WORDS in neural.py
 
 // Arrays of lm.bin, and an adapter's bias added to theirs; layout in docs/architecture.md.
 struct NeuralTable {
-    size_t rows, dim, context, unknown_words;
-    const int8_t* embedding;
-    const float *scale, *bias;
+    size_t rows, dim, scales, context, unknown_words;  // `scales` of a row, each for dim / scales numbers
+    const uint8_t* embedding;                          // (rows, dim / 2), two numbers a byte
+    const uint16_t* scale;
+    const float* bias;
     const uint16_t* unknown_log_share;
 };
 
@@ -132,7 +134,8 @@ class NeuralScorer : public WordScorer {
 
     int64_t keep(const Words& words, int64_t ngram) {
         uint64_t hash = 0;
-        for (size_t i = 0; i < table_.context; ++i) hash = mix(hash, words[i] + uint64_t{1});
+        const size_t first = table_.context - std::min(table_.context, kStateWords);
+        for (size_t i = first; i < table_.context; ++i) hash = mix(hash, words[i] + uint64_t{1});
         const auto state = static_cast<int64_t>(hash >> 1);
         contexts_.try_emplace(state, Context{words, ngram, kMissing});
         return state;
@@ -143,16 +146,30 @@ class NeuralScorer : public WordScorer {
     double neural(int64_t state, uint32_t word) {
         if (found(state).predicted < 0) prepare({state});
         const float* predicted = rows_.data() + static_cast<size_t>(found(state).predicted) * table_.dim;
-        const int8_t* embedding = table_.embedding + size_t{row(word)} * table_.dim;
-        float sums[8] = {};  // independent sums, which compilers turn into vector instructions
-        size_t i = 0;
-        for (; i + 8 <= table_.dim; i += 8)
-            for (size_t j = 0; j < 8; ++j) sums[j] += predicted[i + j] * static_cast<float>(embedding[i + j]);
-        for (; i < table_.dim; ++i) sums[0] += predicted[i] * static_cast<float>(embedding[i]);
+        const uint8_t* embedding = table_.embedding + size_t{row(word)} * (table_.dim / 2);
+        const uint16_t* scale = table_.scale + size_t{row(word)} * table_.scales;
+        const size_t size = table_.dim / table_.scales, half = table_.scales / 2;
         double dot = 0.0;
-        for (const float sum : sums) dot += sum;
+        for (size_t group = 0; group < half; ++group, embedding += size, predicted += size) {
+            dot += half_to_double(scale[group]) * sum<0>(embedding, predicted, size);
+            dot += half_to_double(scale[half + group]) * sum<4>(embedding, predicted + table_.dim / 2, size);
+        }
         const double share = word < table_.rows ? 0.0 : half_to_double(table_.unknown_log_share[word - table_.rows]);
-        return dot * table_.scale[row(word)] + table_.bias[row(word)] + share;
+        return dot + table_.bias[row(word)] + share;
+    }
+
+    // Products of four bits of each byte, as signed numbers, with floats; the order of additions is free.
+    template <int kShift>
+    static double sum(const uint8_t* bytes, const float* values, size_t size) {
+        float sums[8] = {};  // independent ones, which compilers turn into vector instructions
+        size_t i = 0;
+        for (; i + 8 <= size; i += 8)
+            for (size_t j = 0; j < 8; ++j)
+                sums[j] += values[i + j] * static_cast<float>(((bytes[i + j] >> kShift) & 15) - 8);
+        for (; i < size; ++i) sums[0] += values[i] * static_cast<float>(((bytes[i] >> kShift) & 15) - 8);
+        double total = 0.0;
+        for (const float part : sums) total += part;
+        return total;
     }
 
     double mixed(double neural, double ngram) const {

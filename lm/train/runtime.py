@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -38,9 +37,8 @@ def read_runtime_model(folder: Path) -> tuple[TrainedModel, str]:
     try:
         packed = NeuralModel.open(folder / DATA)
         lexicon = Lexicon.open(folder / LEXICON)
-        arrays = packed.file.arrays
         model = LanguageModel(build_settings(LanguageModelConfig, packed.file.meta["model"], str(folder / DATA)))
-        model.load_state_dict({name: torch.from_numpy(value) for name, value in _state(arrays).items()})
+        model.load_state_dict({name: torch.from_numpy(value) for name, value in _state(packed).items()})
     except (ArrayFileError, OSError, KeyError, RecipeError, RuntimeError) as error:
         raise CheckpointError(f"{folder}: no language model of a bundle: {error}") from None
     if packed.words_sha256 != lexicon.words_sha256:
@@ -49,12 +47,10 @@ def read_runtime_model(folder: Path) -> tuple[TrainedModel, str]:
     return TrainedModel(model, words, packed.unknown_log_share.astype(np.float32)), packed.trunk
 
 
-def _state(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+def _state(packed: NeuralModel) -> dict[str, npt.NDArray[Any]]:
     """Weights by the names that the network gives them."""
-    state = {
-        "embedding": arrays["embedding"] * arrays["embedding_scale"][:, None],
-        "bias": arrays["bias"][None].copy(),
-    }
+    arrays = packed.file.arrays
+    state: dict[str, npt.NDArray[Any]] = {"embedding": packed.rows(slice(None)), "bias": packed.bias[None].copy()}
     for name in arrays:
         kind, _, number = name.partition(".")
         if kind == "weight":

@@ -1,4 +1,4 @@
-"""The neural language model at run time against torch, its two scorers against each other, and files that do not fit."""
+"""The neural language model at run time: against torch, its scorers against each other, and files that do not fit."""
 
 import math
 import shutil
@@ -21,7 +21,7 @@ from export.parity import compare_language_models  # noqa: E402
 from lm.arrayfile import ArrayFileError, open_array_file, write_array_file  # noqa: E402
 from lm.lexicon import Lexicon  # noqa: E402
 from lm.lexicon_build import build_lexicon  # noqa: E402
-from lm.neural import NeuralAdapter, NeuralModel, context_state  # noqa: E402
+from lm.neural import STATE_WORDS, NeuralAdapter, NeuralModel, context_state  # noqa: E402
 from lm.onnx_lm import LanguageModelError, OnnxLanguageModel  # noqa: E402
 from lm.phones import PHONEMES  # noqa: E402
 from lm.scorer import NullScorer, RememberingScorer  # noqa: E402
@@ -34,7 +34,7 @@ from lm.vocabulary import END_ID, SPECIAL_WORDS, START_ID, UNKNOWN_ID  # noqa: E
 
 W, V = 60, 50  # words, and those with an embedding
 WORDS = [*SPECIAL_WORDS, *(f"w{number}" for number in range(W - 3))]
-CONFIG = LanguageModelConfig(vocabulary_size=V, context=4, window=2, dim=12, hidden=20, layers=2)
+CONFIG = LanguageModelConfig(vocabulary_size=V, context=6, window=2, dim=12, hidden=20, layers=2)
 NOT_BUILT = "the native search is not built: python setup.py build_ext --inplace"
 
 
@@ -123,12 +123,12 @@ def test_adapters_equal_torch(folder, model):
         assert compare_language_models(stored.model, None, scorer, contexts) > 0.2
 
 
-def test_eight_bits_are_close_to_the_trained_weights(model):
+def test_four_and_eight_bits_are_close_to_the_trained_weights(model):
     contexts = np.random.default_rng(0).integers(0, V, (20, CONFIG.context))
-    assert compare_language_models(make_trained().model, None, model.scorer(), contexts) < 0.3
+    assert compare_language_models(make_trained().model, None, model.scorer(), contexts) < 0.8
 
 
-@given(words=st.lists(st.integers(3, W - 1), max_size=9))
+@given(words=st.lists(st.integers(3, W - 1), max_size=9, unique=True))
 def test_the_scorer_equals_torch_word_by_word(folder, model, words):
     stored, _ = read_runtime_model(folder)
     history = [START_ID] * CONFIG.context + [word if word < V else UNKNOWN_ID for word in words]
@@ -169,6 +169,7 @@ def test_equal_last_words_are_one_state(model):
             state, _ = scorer.step(state, word)
         return state
 
+    assert CONFIG.context > STATE_WORDS
     assert state_after([9, 3, 4, 5, 6]) == state_after([8, 7, 3, 4, 5, 6]) == context_state([3, 4, 5, 6])
     assert state_after([3, 4, 5, 6]) != state_after([3, 4, 6, 5])
     assert state_after([55]) != state_after([56])  # both <unk> to the model, not to an n-gram
@@ -265,6 +266,7 @@ def test_forgetting_changes_nothing(model, folder, kind, monkeypatch):
     size, limits = {"numpy": (60, (10**6, 20)), "native": (4000, (None,))}[kind]
     make_search = LexiconSearch if kind == "numpy" else native.NativeSearch
     log_probs = spoken_frames(lexicon, 4, size)
+    monkeypatch.setattr("lm.neural.STATE_WORDS", CONFIG.context)  # a forgotten state may come back with other old words
     found = []
     for limit in limits:
         if limit:
