@@ -23,7 +23,7 @@ examples:
   asr-bench speed --manifest speech/manifest.jsonl --split dev --limit 10 --systems sottovoce,sherpa-onnx
   asr-bench latency --manifest speech/manifest.jsonl --split dev --corpus mini_librispeech --every 10 --chunk-ms 320
   asr-bench memory --manifest speech/manifest.jsonl --split dev --corpus mini_librispeech --hours 2
-  asr-bench noise --noise-dir speech/noise --every 4
+  asr-bench noise --noise-dir speech/noise --match '*_5-*'     the fold of ESC-50 that training leaves out
   asr-bench cut --manifest speech/manifest.jsonl --split dev --corpus mini_librispeech
   asr-bench report benchmarks/results/*.json --markdown benchmarks.md --plot benchmarks.png
 
@@ -56,6 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
         if name == "noise":
             sub.add_argument("--noise-dir", type=Path, required=True, help="folder of recordings without speech")
             sub.add_argument("--every", type=_positive, default=1, metavar="K", help="take every K-th recording only")
+            sub.add_argument("--match", default="*", metavar="GLOB", help="take recordings of such names only")
         else:
             _add_clip_options(sub)
         if name in {"wer", "speed", "noise", "cut"}:

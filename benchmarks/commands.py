@@ -63,9 +63,11 @@ def cut(args: argparse.Namespace) -> dict[str, Any]:
 
 def noise(args: argparse.Namespace) -> dict[str, Any]:
     """`noise`: words a minute where nobody speaks, by kind of noise, and in digital silence."""
-    paths = sorted(path for path in args.noise_dir.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)[:: args.every]
+    found = (path for path in args.noise_dir.rglob(args.match) if path.suffix.lower() in AUDIO_SUFFIXES)
+    paths = sorted(found)[:: args.every]
     if not paths:
-        raise ManifestError(f"{args.noise_dir}: no sound file ({', '.join(sorted(AUDIO_SUFFIXES))}) below it")
+        kinds = ", ".join(sorted(AUDIO_SUFFIXES))
+        raise ManifestError(f"{args.noise_dir}: no sound file ({kinds}) named {args.match} below it")
     clips = [Clip(path, None, _noise_kind(path), "", soundfile.info(path).duration) for path in paths]
     figures, texts = {}, {}
     with tempfile.TemporaryDirectory() as folder:

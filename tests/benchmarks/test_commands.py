@@ -74,6 +74,10 @@ def test_noise_counts_words_a_minute_by_kind(fake_worker, tmp_path):
 
 
 def test_an_empty_noise_folder_is_an_error(tmp_path, capsys):
+    (tmp_path / "esc10_rain_1-2-A.wav").touch()
+    assert main(["noise", "--noise-dir", str(tmp_path), "--match", "*_5-*"]) == 1
+    assert "named *_5-*" in capsys.readouterr().err
+    (tmp_path / "esc10_rain_1-2-A.wav").unlink()
     assert main(["noise", "--noise-dir", str(tmp_path)]) == 1
     assert "no sound file" in capsys.readouterr().err
 

@@ -95,6 +95,16 @@ def test_estimate_is_smoothed_and_sums_to_one(tmp_path):
         PhoneTrigram.read(tmp_path / "text.npy")
 
 
+def test_silence_gets_its_share(trigram):
+    silent = trigram.with_silence(0.25)
+    assert silent.log_prob([]) == pytest.approx(math.log(0.25))
+    assert torch.allclose(silent.probs.sum(-1), trigram.probs.sum(-1))
+    assert silent.probs[0, 0, 2] / silent.probs[0, 0, 3] == pytest.approx(
+        float(trigram.probs[0, 0, 2] / trigram.probs[0, 0, 3]), rel=1e-5
+    )
+    assert torch.equal(silent.probs[1:], trigram.probs[1:])
+
+
 def test_trigram_command_reads_targets_and_text(tmp_path):
     (tmp_path / "targets.json").write_text('{"a.wav": [5, 6, 7]}')
     (tmp_path / "text.txt").write_text("The cat sat.\nxqzzyv unknownword\nThe dog sat.\n")

@@ -185,6 +185,43 @@ def test_clips_without_transcript_serve_distillation_only(store):
         BatchPlan(data, {}, make_recipe(distill_weight=0.0), [])
 
 
+def test_noise_with_nothing_said_joins_the_clips(store):
+    data, targets = store
+    noise = np.random.default_rng(1).normal(-5, 1, (250, 80)).astype(np.float32)
+    plan = BatchPlan(data, targets, make_recipe(noise_share=0.9, distill_weight=0.0), [noise])
+    batches = [plan.batch(step) for step in range(6)]
+    speech = sum(int((batch.target_lens > 0).sum()) for batch in batches)
+    silent = sum(int((batch.transcribed & (batch.target_lens == 0)).sum()) for batch in batches)
+    assert all(bool(batch.transcribed.all()) for batch in batches)
+    assert 0.4 * speech < silent < speech
+    for batch in batches:
+        assert int(batch.lens.max()) <= 50  # no longer than the speech of the step
+    with pytest.raises(ValueError, match="noise_share needs noise recordings"):
+        BatchPlan(data, targets, make_recipe(noise_share=0.1), [])
+    with pytest.raises(RecipeError, match="noise_share is 1"):
+        make_recipe(noise_share=1)
+
+
+def test_the_network_learns_to_keep_silent_in_noise(tmp_path, store):
+    data, targets = store
+    noise = np.random.default_rng(1).normal(-2, 1, (250, 80)).astype(np.float32)
+    recipe = make_recipe(noise_share=0.5, distill_weight=0.0, crf_weight=1.0)
+    trigram = PhoneTrigram.estimate(targets.values(), V)
+    model = new_model()
+    with torch.no_grad():
+        model.head.bias[3] = 4.0  # hears one phoneme everywhere
+
+    def blank(model):
+        with torch.inference_mode():
+            return float(model.eval()(torch.from_numpy(noise)[None])[0, :, 0].exp().mean())
+
+    before = blank(model)
+    (tmp_path / "run").mkdir()
+    trainer = Trainer(tmp_path / "run", model, recipe, lambda model: {}, trigram)
+    trainer.fit(BatchPlan(data, targets, recipe, [noise]), on_step=lambda step, figures: None)
+    assert blank(trainer.model) > before + 0.1
+
+
 def test_noise_has_the_asked_level():
     rng = np.random.default_rng(0)
     speech, noise = np.zeros((50, 80), np.float32), rng.normal(-3, 0.1, (30, 80)).astype(np.float32)
