@@ -31,6 +31,7 @@ PROGRESS_WIDTH, PROGRESS_NAME_WIDTH = 30, 40
 EXIT_SELFTEST_FAILED, EXIT_UNUSABLE, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 1, 2, 130, 141
 EXAMPLES = """examples:
   asr transcribe talk.flac                         the text of one file
+  asr transcribe note.wav --domain assistant       expect commands and questions; dictation: prose
   asr transcribe *.wav --format json               one JSON object a file, with word times
   asr transcribe talk.mp3 --format srt > talk.srt  subtitles
   ffmpeg -i talk.mkv -f s16le -ac 1 -ar 16000 - | asr transcribe -

@@ -21,6 +21,7 @@ EXAMPLES = """\
 examples:
   asr-bench wer --manifest speech/manifest.jsonl --split dev --corpus mini_librispeech --systems all --out wer.json
   asr-bench speed --manifest speech/manifest.jsonl --split dev --limit 10 --systems sottovoce,sherpa-onnx
+  asr-bench wer --manifest speech/manifest.jsonl --split dev --noise-dir speech/noise --match '*_5-*' --snr-db 10
   asr-bench latency --manifest speech/manifest.jsonl --split dev --corpus mini_librispeech --every 10 --chunk-ms 320
   asr-bench memory --manifest speech/manifest.jsonl --split dev --corpus mini_librispeech --hours 2
   asr-bench noise --noise-dir speech/noise --match '*_5-*'     the fold of ESC-50 that training leaves out
@@ -57,6 +58,11 @@ def build_parser() -> argparse.ArgumentParser:
             sub.add_argument("--noise-dir", type=Path, required=True, help="folder of recordings without speech")
             sub.add_argument("--every", type=_positive, default=1, metavar="K", help="take every K-th recording only")
             sub.add_argument("--match", default="*", metavar="GLOB", help="take recordings of such names only")
+        elif name in {"wer", "speed"}:
+            _add_clip_options(sub)
+            sub.add_argument("--noise-dir", type=Path, help="mix recordings of this folder into the clips")
+            sub.add_argument("--match", default="*", metavar="GLOB", help="take noises of such names only")
+            sub.add_argument("--snr-db", type=float, default=10.0, help="speech over noise (default: %(default)g)")
         else:
             _add_clip_options(sub)
         if name in {"wer", "speed", "noise", "cut"}:

@@ -17,7 +17,7 @@ from asr.metrics import normalize_text
 from benchmarks import latency as word_latency
 from benchmarks import memory as engine_memory
 from benchmarks import report as result_report
-from benchmarks.corpus import SAMPLE_RATE_HZ, Clip, ManifestError, load_manifest, select, write_wav
+from benchmarks.corpus import SAMPLE_RATE_HZ, Clip, ManifestError, load_manifest, select, with_noise, write_wav
 from benchmarks.process import describe
 from benchmarks.runner import events, progress_bar, run_system
 from benchmarks.scoring import last_word_error_rate
@@ -36,10 +36,13 @@ def compare(args: argparse.Namespace) -> dict[str, Any]:
     """`wer` and `speed`: every system on the same clips."""
     clips = _clips(args)
     systems, texts = {}, {}
-    for name in args.systems:
-        systems[name], texts[name] = run_system(name, clips, _options(args))
+    with tempfile.TemporaryDirectory() as folder:
+        heard = with_noise(clips, _noises(args), args.snr_db, Path(folder)) if args.noise_dir else clips
+        for name in args.systems:
+            systems[name], texts[name] = run_system(name, heard, _options(args))
     _write_texts(args.texts, clips, texts)
-    return {"selection": _selection(args, clips), "systems": systems}
+    noise = {"noise": {"match": args.match, "snr_db": args.snr_db}} if args.noise_dir else {}
+    return {"selection": _selection(args, clips), **noise, "systems": systems}
 
 
 def cut(args: argparse.Namespace) -> dict[str, Any]:
@@ -63,11 +66,7 @@ def cut(args: argparse.Namespace) -> dict[str, Any]:
 
 def noise(args: argparse.Namespace) -> dict[str, Any]:
     """`noise`: words a minute where nobody speaks, by kind of noise, and in digital silence."""
-    found = (path for path in args.noise_dir.rglob(args.match) if path.suffix.lower() in AUDIO_SUFFIXES)
-    paths = sorted(found)[:: args.every]
-    if not paths:
-        kinds = ", ".join(sorted(AUDIO_SUFFIXES))
-        raise ManifestError(f"{args.noise_dir}: no sound file ({kinds}) named {args.match} below it")
+    paths = _noises(args)[:: args.every]
     clips = [Clip(path, None, _noise_kind(path), "", soundfile.info(path).duration) for path in paths]
     figures, texts = {}, {}
     with tempfile.TemporaryDirectory() as folder:
@@ -97,6 +96,14 @@ def _words_per_minute(clips: Sequence[Clip], heard: Sequence[str]) -> dict[str, 
         }
         for kind in sorted(words)
     }
+
+
+def _noises(args: argparse.Namespace) -> list[Path]:
+    paths = sorted(path for path in args.noise_dir.rglob(args.match) if path.suffix.lower() in AUDIO_SUFFIXES)
+    if not paths:
+        kinds = ", ".join(sorted(AUDIO_SUFFIXES))
+        raise ManifestError(f"{args.noise_dir}: no sound file ({kinds}) named {args.match} below it")
+    return paths
 
 
 def _noise_kind(path: Path) -> str:

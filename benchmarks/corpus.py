@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +105,37 @@ def cut_trailing_silence(samples: FloatArray, below_peak_db: float = 35.0, frame
         return samples
     (loud,) = np.nonzero(power >= power.max() * 10 ** (-below_peak_db / 10))
     return samples[: (loud[-1] + 1) * frame_samples]
+
+
+def add_noise(samples: FloatArray, noise: FloatArray, snr_db: float) -> FloatArray:
+    """Speech with noise at a ratio of mean powers; the noise is repeated or cut, and all is scaled to stay within 1.
+
+    Args:
+        samples: (N,) float32.
+        noise: (M,) float32, M > 0.
+        snr_db: speech over noise, in decibels.
+
+    Returns:
+        (N,)
+    """
+    fitted = np.resize(noise, len(samples)).astype(np.float64)
+    powers = [float(np.mean(np.square(part, dtype=np.float64))) for part in (samples, fitted)]
+    if not len(samples) or not all(powers):
+        return samples
+    mixed = samples + fitted * np.sqrt(powers[0] / powers[1] / 10 ** (snr_db / 10))
+    scaled: FloatArray = (mixed / max(1.0, float(np.abs(mixed).max()))).astype(np.float32)
+    return scaled
+
+
+def with_noise(clips: Sequence[Clip], noises: Sequence[Path], snr_db: float, folder: Path) -> list[Clip]:
+    """Copies of the clips in `folder`, each with one of the noises; which one depends on its number alone."""
+    out = []
+    for number, clip in enumerate(clips):
+        noise = read_audio(noises[number * 7 % len(noises)])
+        path = folder / f"{number:05d}.wav"
+        write_wav(path, add_noise(read_audio(clip.path), noise, snr_db))
+        out.append(replace(clip, path=path))
+    return out
 
 
 def write_wav(path: Path, samples: FloatArray) -> None:

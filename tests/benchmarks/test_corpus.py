@@ -7,12 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.corpus import (
+    Clip,
     ManifestError,
+    add_noise,
     cut_trailing_silence,
     join,
     load_manifest,
     read_audio,
     select,
+    with_noise,
     write_wav,
 )
 
@@ -91,3 +94,20 @@ def test_join_repeats_the_clips_up_to_the_length(tmp_path):
     (tmp_path / "m.jsonl").write_text('{"audio": "a.wav", "seconds": 0.5}\n{"audio": "b.wav", "seconds": 0.5}')
     joined = join(load_manifest(tmp_path / "m.jsonl"), 1.25)
     np.testing.assert_allclose(joined, np.repeat([0.25, -0.5, 0.25], [8000, 8000, 4000]), atol=1e-4)
+
+
+def test_noise_is_added_at_the_asked_level(tmp_path, rng):
+    speech, noise = (0.1 * rng.standard_normal(n).astype(np.float32) for n in (8000, 3000))
+    mixed = add_noise(speech, noise, 10.0)
+    added = mixed - speech
+    assert 10 * np.log10(np.mean(speech**2) / np.mean(added**2)) == pytest.approx(10, abs=0.01)
+    assert np.allclose(added[:3000], added[3000:6000], atol=1e-6)
+    assert np.abs(add_noise(9 * speech, noise, -10.0)).max() <= 1
+    assert np.array_equal(add_noise(speech, np.zeros(5, np.float32), 10.0), speech)
+    write_wav(tmp_path / "speech.wav", speech)
+    write_wav(tmp_path / "noise.wav", noise)
+    clip = Clip(tmp_path / "speech.wav", "x", "c", "dev", 0.5)
+    copies = [with_noise([clip], [tmp_path / "noise.wav"], 10.0, tmp_path)[0] for _ in range(2)]
+    assert copies[0].path != clip.path
+    assert copies[0].text == "x"
+    assert np.allclose(read_audio(copies[0].path), mixed, atol=1e-3)
