@@ -112,7 +112,11 @@ def run_bundle(args: argparse.Namespace) -> None:
             endpoint=EndpointConfig(**settings["endpoint"]),
             quantization={
                 "encoder": {"weights": "int8 per column", "activations": "float32", **asdict(Int8Weights())},
-                **({"lm": {"weights": "int8 per row", "activations": "float32"}} if args.lm else {}),
+                **(
+                    {"lm": {"embedding": "4 bits, a scale for 32", "weights": "int8 per row", "activations": "float32"}}
+                    if args.lm
+                    else {}
+                ),
             },
             provenance=settings["provenance"],
             license=settings["license"],

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from asr.confidence import ConfidenceWeights
-from asr.decoder import PathWord, create_search
+from asr.decoder import PathWord
 from asr.metrics import EditKind, align
 from asr.onnx_encoder import OnnxEncoder
-from asr.train.evaluate import Language, open_language
+from asr.train.evaluate import Words, open_language
 from asr.train.manifest import Clip
 from asr.train.prepare import Track, read_features, windows
 from lm.normalize import normalize_for_wer
@@ -99,8 +99,8 @@ def area_under_curve(confidence: Array, right: Array) -> float:
     return float((rank[right == 1].sum() - n_right * (n_right + 1) / 2) / (n_right * (len(right) - n_right)))
 
 
-def _recognise(encoder: OnnxEncoder, language: Language, path: Path, chunk_frames: int) -> list[PathWord]:
-    search = create_search(language.lexicon, language.scorer, language.bundle.manifest.decoding)
+def _recognise(encoder: OnnxEncoder, language: Words, path: Path, chunk_frames: int) -> list[PathWord]:
+    search = language.new_search()
     state = encoder.initial_state()
     for window in windows(read_features(path), chunk_frames, encoder.look_ahead_frames):
         log_probs, state = encoder.step(window, state)

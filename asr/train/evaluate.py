@@ -10,15 +10,15 @@ import numpy as np
 import torch
 
 from asr.bundle import Bundle
-from asr.decoder import create_search
+from asr.decoder import Search, create_search
 from asr.features import SILENCE_LOG_MEL
+from asr.language import Language
 from asr.metrics import ErrorCounts, count_word_errors
 from asr.nn.model import AcousticModel
 from asr.train.prepare import Track
 from asr.train.store import FeatureStore
 from asr.types import FloatArray
 from lm.lexicon import Lexicon
-from lm.ngram import NgramModel, NgramScorer
 from lm.normalize import normalize_for_wer
 
 
@@ -32,29 +32,36 @@ def streamed_log_probs(model: AcousticModel, features: np.ndarray, chunk: int) -
 
 
 @dataclass(frozen=True, slots=True)
-class Language:
-    """The language side of a bundle."""
+class Words:
+    """The language side of a bundle, as a stream without a domain has it."""
 
     bundle: Bundle
-    lexicon: Lexicon
-    scorer: NgramScorer
+    language: Language
+
+    @property
+    def lexicon(self) -> Lexicon:
+        """Of the bundle."""
+        return self.language.lexicon
+
+    def new_search(self) -> Search:
+        """A search for one clip."""
+        return create_search(self.lexicon, self.language.scorer(None), self.language.decoding(None))
 
 
-def open_language(path: Path | None) -> Language:
-    """Lexicon and n-gram of the bundle at `path`; of the embedded one where None."""
+def open_language(path: Path | None) -> Words:
+    """Words of the bundle at `path`; of the embedded one where None."""
     bundle = Bundle.open(path)
-    ngram = NgramModel.open(bundle.file("ngram.bin"))
-    return Language(bundle, Lexicon.open(bundle.file("lexicon.bin")), NgramScorer(ngram))
+    return Words(bundle, Language(bundle))
 
 
 def evaluate(
     model: AcousticModel, store: FeatureStore, clips: Sequence[int], bundle: Path | None, chunk_ms: int, track: Track
 ) -> ErrorCounts:
-    """Pooled word errors on clips of the store (by index), with lexicon, n-gram and weights of a bundle."""
+    """Pooled word errors on clips of the store (by index), with lexicon, language models and weights of a bundle."""
     language = open_language(bundle)
     total = ErrorCounts()
     for index, clip in track(((i, store.clips[i].clip) for i in clips), "evaluate", len(clips)):
-        search = create_search(language.lexicon, language.scorer, language.bundle.manifest.decoding)
+        search = language.new_search()
         search.advance(streamed_log_probs(model, store.frames(index, "clean"), chunk_ms // 20))
         words = [*search.take_stable(), *search.finish()]
         heard = " ".join(language.lexicon.word(word.word) for word in words)

@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from asr.decoder import create_search
 from asr.metrics import ErrorCounts, count_word_errors
 from asr.nn.model import AcousticModel
-from asr.train.evaluate import Language, open_language, streamed_log_probs
+from asr.train.evaluate import Words, open_language, streamed_log_probs
 from asr.train.store import FeatureStore
 from asr.types import FloatArray
 from lm.normalize import normalize_for_wer
@@ -21,7 +20,7 @@ CHUNK_FRAMES = 32
 class Validator:
     """Word error rate, and divergence from the teacher where the store has one; `language` None leaves words out."""
 
-    def __init__(self, store: FeatureStore, n_clips: int, language: Language | None) -> None:
+    def __init__(self, store: FeatureStore, n_clips: int, language: Words | None) -> None:
         self._store, self._language = store, language
         dev = [index for index, stored in enumerate(store.clips) if stored.clip.split == "dev" and stored.clip.text]
         self._clips = dev[:: max(1, len(dev) // n_clips)][:n_clips]
@@ -40,8 +39,8 @@ class Validator:
         return figures | ({"dev_divergence": float(np.mean(divergences))} if divergences else {})
 
     @staticmethod
-    def _word_errors(language: Language, log_probs: FloatArray, text: str) -> ErrorCounts:
-        search = create_search(language.lexicon, language.scorer, language.bundle.manifest.decoding)
+    def _word_errors(language: Words, log_probs: FloatArray, text: str) -> ErrorCounts:
+        search = language.new_search()
         search.advance(log_probs)
         heard = " ".join(language.lexicon.word(word.word) for word in [*search.take_stable(), *search.finish()])
         return count_word_errors(normalize_for_wer(text), heard)
@@ -53,7 +52,7 @@ def divergence(expected: FloatArray, found: FloatArray) -> float:
     return float((teacher.exp() * (teacher - student)).sum(-1).mean())
 
 
-def embedded_language(bundle: Path | None) -> Language | None:
+def embedded_language(bundle: Path | None) -> Words | None:
     """The language side of a bundle; None where no bundle was named and none is embedded."""
     from asr.errors import BundleNotFoundError
 

@@ -56,12 +56,15 @@ def evaluate(
     share[rare] = unknown_log_share[words[rare] - model.config.vocabulary_size]
     table, bias = model.embedding, model.output_bias(application, adapter)
     log_prob, log_z, log_z_squared = 0.0, 0.0, 0.0
+    memory = table.new_empty(min(words.size, CONTEXTS_AT_ONCE), len(table))  # used again: such blocks are slow to get
     for first in range(0, words.size, CONTEXTS_AT_ONCE):
         part = slice(first, first + CONTEXTS_AT_ONCE)
         embedded = torch.nn.functional.embedding(torch.from_numpy(contexts[:, part]).to(table.device), table)
-        logits = torch.addmm(bias, model.predict(embedded, application, adapter), table.T)
+        predicted = model.predict(embedded, application, adapter)
+        logits = torch.addmm(bias, predicted, table.T, out=memory[: len(predicted)])
         found = logits.gather(1, torch.from_numpy(targets[part]).to(table.device)[:, None])[:, 0].cpu()
-        z = logits.logsumexp(1).cpu()
+        highest = logits.amax(1, keepdim=True)
+        z = (highest[:, 0] + logits.sub_(highest).exp_().sum(1).log()).cpu()
         known = torch.from_numpy(words[part] != UNKNOWN_ID)
         log_prob += float((found - z + torch.from_numpy(share[part]))[known].sum())
         log_z, log_z_squared = log_z + float(z.sum()), log_z_squared + float(z.square().sum())
