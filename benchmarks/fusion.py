@@ -92,7 +92,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(words)
     clips = select(load_manifest(args.manifest, args.audio_dir), args.corpus, args.split, args.every)
     rows = measure(Bundle.open(args.bundle), [compute_features(read_audio(clip.path)) for clip in clips], args.beams)
-    result = {"schema": 1, "kind": "fusion", **describe(words), "command": "python -m benchmarks.fusion " + " ".join(words), "clips": len(clips), "rows": rows}
+    result = {
+        "schema": 1,
+        "kind": "fusion",
+        **describe(words),
+        "command": "python -m benchmarks.fusion " + " ".join(words),
+        "clips": len(clips),
+        "rows": rows,
+    }
     args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     for row in rows:
         print(f"beam {row['beam']:4d}  {row['scorer']:20s} {row['rtf']:.4f}  {row['over_none']:.2f} times none")

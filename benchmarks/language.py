@@ -190,7 +190,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     for row in read_rows(args.models):
         rows.append(bench.measure(row))
         print(f"{rows[-1]['name']}: {rows[-1]['perplexity']}", file=sys.stderr, flush=True)
-    result = {"schema": 1, "kind": "lm", **describe(words), "command": "python -m benchmarks.language " + " ".join(words), "rows": rows}
+    result = {
+        "schema": 1,
+        "kind": "lm",
+        **describe(words),
+        "command": "python -m benchmarks.language " + " ".join(words),
+        "rows": rows,
+    }
     args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(markdown(rows))
     if args.plot:
