@@ -43,7 +43,7 @@ class Language:
         try:
             self.lexicon = Lexicon.open(bundle.file("lexicon.bin"))
             self.ngram = NgramScorer(self._open_ngram(bundle)) if "ngram.bin" in manifest.files else None
-            self.neural = self._open_neural(bundle) if manifest.neural_share else None
+            self.neural = self._open_neural(bundle) if "lm.bin" in manifest.files else None
             self._domains: dict[str | None, _Domain] = {
                 None: _Domain(None, manifest.neural_share, manifest.decoding),
                 **{name: self._bundled_domain(bundle, info) for name, info in manifest.domains.items()},

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from onnxruntime import RunOptions
 
 ADAPTER_VERSION = 1
+BATCH = 32
+"""Contexts in one run of the graph: bounds the memory that a long stream's largest batch leaves behind."""
 
 
 class LanguageModelError(ValueError):
@@ -43,6 +45,7 @@ class OnnxLanguageModel:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.enable_mem_pattern = False
+        options.enable_cpu_mem_arena = False  # batches are small and of every size: an arena would only grow with them
         options.log_severity_level = 3
         try:
             self._session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
@@ -90,11 +93,12 @@ class OnnxLanguageModel:
         return NeuralScorer(self.model, lambda c: self._run(c, options), bias=bias, ngram=ngram, share=share)
 
     def _run(self, contexts: npt.NDArray[np.int64], options: RunOptions | None) -> FloatArray:
-        (predicted,) = self._session.run(None, {"contexts": contexts}, options)
+        parts = [contexts[first : first + BATCH] for first in range(0, len(contexts), BATCH)]
+        rows = [self._session.run(None, {"contexts": part}, options)[0] for part in parts]
+        predicted: FloatArray = rows[0] if len(rows) == 1 else np.concatenate(rows)
         if not np.isfinite(predicted).all():
             raise LanguageModelError("the language model or its adapter gives NaN or infinity; the file is damaged")
-        found: FloatArray = predicted
-        return found
+        return predicted
 
 
 def write_adapter_weights(path: str | Path, tensors: Mapping[str, npt.NDArray[np.float16]]) -> None:

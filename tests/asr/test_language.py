@@ -74,6 +74,13 @@ def test_a_domain_decides_what_is_not_clear(bundle, language, speak):
     assert heard == {"assistant": "cat", "mine": "tack"}
 
 
+def test_the_model_may_serve_some_domains_only(bundle, edit_manifest, speak):
+    edit_manifest(bundle, lambda manifest: manifest.update(neural_share=0.0))
+    recognizer, speech = asr.Recognizer(bundle), speak("stop cat")
+    for domain in (None, "assistant"):
+        assert recognizer.transcribe((speech.samples, RATE_HZ), domain=domain).text == speech.text
+
+
 def test_domains_that_are_not_there(bundle, tiny_bundle):
     recognizer = asr.Recognizer(bundle)
     with pytest.raises(asr.OptionError, match="expected one of assistant, dictation, found 'medical'"):

@@ -22,7 +22,7 @@ from lm.arrayfile import ArrayFileError, open_array_file, write_array_file  # no
 from lm.lexicon import Lexicon  # noqa: E402
 from lm.lexicon_build import build_lexicon  # noqa: E402
 from lm.neural import STATE_WORDS, NeuralAdapter, NeuralModel, context_state  # noqa: E402
-from lm.onnx_lm import LanguageModelError, OnnxLanguageModel  # noqa: E402
+from lm.onnx_lm import BATCH, LanguageModelError, OnnxLanguageModel  # noqa: E402
 from lm.phones import PHONEMES  # noqa: E402
 from lm.scorer import NullScorer, RememberingScorer  # noqa: E402
 from lm.train.checkpoint import TrainedModel  # noqa: E402
@@ -179,8 +179,10 @@ def test_equal_last_words_are_one_state(model):
 
 def test_preparing_together_or_one_by_one_gives_the_same_numbers(model):
     together, apart = model.scorer(), model.scorer()
-    states = [together.step(together.start(), word)[0] for word in range(3, 30)]
-    assert states == [apart.step(apart.start(), word)[0] for word in range(3, 30)]
+    words = range(3, 50)
+    assert len(words) > BATCH
+    states = [together.step(together.start(), word)[0] for word in words]
+    assert states == [apart.step(apart.start(), word)[0] for word in words]
     together.prepare(states)
     for state in states:
         assert together.step(state, 11)[1] == pytest.approx(apart.step(state, 11)[1], abs=1e-5)
