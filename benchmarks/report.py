@@ -44,6 +44,8 @@ def markdown(results: Mapping[str, Result]) -> str:
 
 def result_table(result: Result) -> str:
     """The table of one result, by its kind."""
+    if "rows" in result:
+        return rows_table(result)
     return comparison_table(result) if result["kind"] in {"wer", "speed"} else figures_table(result)
 
 
@@ -80,6 +82,13 @@ def _wer(scores: Mapping[str, Any] | None) -> str:
 def figures_table(result: Result) -> str:
     """A row for each figure below `figures`, nested names joined by dots."""
     return table(["figure", "value"], [[name, _shown(value)] for name, value in _flat(result["figures"])])
+
+
+def rows_table(result: Result) -> str:
+    """A row for each of `rows`, nested names joined by dots."""
+    rows = [dict(_flat(row)) for row in result["rows"]]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return table(names, [[_shown(row.get(name, "")) for name in names] for row in rows])
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

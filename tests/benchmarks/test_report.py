@@ -72,3 +72,12 @@ def test_a_plot_without_rates_is_an_error(results, capsys):
     arguments = ["report", str(results / "memory.json"), "--markdown", str(results / "p.md")]
     assert main([*arguments, "--plot", str(results / "p.png")]) == 1
     assert "word error rates" in capsys.readouterr().err
+
+
+def test_rows_are_a_table(tmp_path, capsys):
+    rows = [{"name": "small", "perplexity": {"a": 1.5}}, {"name": "large", "perplexity": {"a": 1.25}}]
+    (tmp_path / "lm.json").write_text(json.dumps({**HEADER, "kind": "lm", "rows": rows}))
+    assert main(["report", str(tmp_path / "lm.json")]) == 0
+    page = capsys.readouterr().out
+    assert "| name | perplexity.a |" in page
+    assert "| large | 1.25 |" in page
