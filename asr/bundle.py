@@ -19,12 +19,12 @@ from asr.confidence import ConfidenceWeights
 from asr.config import DecodingConfig
 from asr.endpoint import EndpointConfig
 from asr.errors import BundleFileError, BundleManifestError, BundleNotFoundError, BundleSchemaError
+from lm.neural import DATA_FILE, GRAPH_FILE
 from lm.phones import PHONEMES, read_tokens
 
 SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
 REQUIRED_FILES = ("encoder.onnx", "tokens.txt", "lexicon.bin", "README.md")
-LANGUAGE_MODEL_FILES = ("lm.onnx", "lm.bin")
 SAMPLE_RATE_HZ = 16000
 FEATURES: Mapping[str, Any] = MappingProxyType(
     {
@@ -361,7 +361,7 @@ def _language_files(manifest: Manifest) -> list[str]:
     shares = {manifest.neural_share, *(domain.neural_share for domain in manifest.domains.values())}
     adapters = [domain.adapter for domain in manifest.domains.values() if domain.adapter]
     names = ["ngram.bin"] if min(shares) < 1 else []
-    names += LANGUAGE_MODEL_FILES if max(shares) > 0 or adapters else ()
+    names += (GRAPH_FILE, DATA_FILE) if max(shares) > 0 or adapters else ()
     return names + [name for path in adapters for name in (path, str(PurePosixPath(path).with_suffix(".onnx_adapter")))]
 
 

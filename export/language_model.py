@@ -19,14 +19,14 @@ import onnx
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from lm.arrayfile import ArrayFile, open_array_file, write_array_file
-from lm.neural import KIND, FloatArray
+from lm.neural import DATA_FILE, GRAPH_FILE, KIND, FloatArray
 from lm.train.checkpoint import TrainedModel
 from lm.train.fofe import layer_sizes
 from lm.train.recipe import LanguageModelConfig
 
 OPSET = 17
 IR_VERSION = 9
-GRAPH, DATA, ADAPTER_FOLDER = "lm.onnx", "lm.bin", "adapters"
+ADAPTER_FOLDER = "adapters"
 _ONNX_TYPES = {
     "|i1": TensorProto.INT8, "|u1": TensorProto.UINT8, "<f2": TensorProto.FLOAT16, "<f4": TensorProto.FLOAT,
 }  # fmt: skip
@@ -52,8 +52,8 @@ def write_language_model(trained: TrainedModel, folder: Path) -> None:
     arrays = _arrays(trained)
     trunk = _digest(arrays)
     meta = {"trunk": trunk, "words_sha256": trained.words_sha256, "context": config.context, "model": asdict(config)}
-    write_array_file(folder / DATA, kind=KIND, arrays=arrays, meta=meta)
-    onnx.save(_graph(config, folder / DATA, trunk), str(folder / GRAPH))
+    write_array_file(folder / DATA_FILE, kind=KIND, arrays=arrays, meta=meta)
+    onnx.save(_graph(config, folder / DATA_FILE, trunk), str(folder / GRAPH_FILE))
 
 
 def _arrays(trained: TrainedModel) -> dict[str, npt.NDArray[Any]]:

@@ -30,6 +30,8 @@ Predict = Callable[[npt.NDArray[np.int64]], FloatArray]
 """From contexts (N, C), oldest word first, ids below V, to the embeddings (N, D) that the next words should have."""
 
 KIND, ADAPTER_KIND = "lm", "lm-adapter"
+GRAPH_FILE, DATA_FILE = "lm.onnx", "lm.bin"
+"""What the two files of a model are called, in a bundle and wherever it is exported to."""
 MAX_CONTEXT = 8
 STATE_WORDS = 4
 """Hypotheses that agree in so many last words share a state, and the older words of whichever was there first: a beam
@@ -75,8 +77,8 @@ class NeuralModel:
         fits = fits and half > 0 and scale.shape[1] == 2 * half and embedding.shape[1] % half == 0
         if not fits or arrays["bias"].ndim != 1:
             raise ArrayFileError(f"{file.path}: embedding, embedding_scale and bias do not fit each other")
-        for name in ("embedding_scale", "bias", "unknown_log_share"):
-            if not np.isfinite(arrays[name]).all():
+        for name, array in arrays.items():
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise ArrayFileError(f"{file.path}: array {name!r} holds NaN or infinity; the model is damaged")
         context = meta.get("context")
         if type(context) is not int or not 1 <= context <= MAX_CONTEXT:

@@ -54,6 +54,10 @@ class OnnxLanguageModel:
         trunk = self._session.get_modelmeta().custom_metadata_map.get("trunk")
         if trunk != self.model.trunk:
             raise LanguageModelError(f"{graph} belongs to another file than {data} (trunk {trunk})")
+        try:
+            self._try(None)
+        except Exception as error:
+            raise LanguageModelError(f"{graph}: does not fit {data}: {error}") from None
         self._worn: dict[str, tuple[RunOptions, Any]] = {}
 
     def load_adapter(self, path: str | Path) -> NeuralAdapter:
@@ -72,7 +76,7 @@ class OnnxLanguageModel:
         try:
             weights.Load(str(adapter.weights_path))
             options.add_active_adapter(weights)
-            self._run(np.zeros((1, self.model.context), np.int64), options)
+            self._try(options)
         except Exception as error:
             raise LanguageModelError(f"{adapter.weights_path}: does not fit the language model: {error}") from None
         self._worn[str(adapter.file.path)] = options, weights
@@ -91,6 +95,13 @@ class OnnxLanguageModel:
         options = self._worn[str(adapter.file.path)][0] if adapter else None
         bias = adapter.bias if adapter else None
         return NeuralScorer(self.model, lambda c: self._run(c, options), bias=bias, ngram=ngram, share=share)
+
+    def _try(self, options: RunOptions | None) -> None:
+        """Run one context, so that whatever is wrong shows now and not in the middle of a stream."""
+        shape = self._run(np.zeros((1, self.model.context), np.int64), options).shape
+        expected = (1, 2 * self.model.embedding.shape[1])
+        if shape != expected:
+            raise LanguageModelError(f"expected an output of shape {expected}, found {shape}")
 
     def _run(self, contexts: npt.NDArray[np.int64], options: RunOptions | None) -> FloatArray:
         parts = [contexts[first : first + BATCH] for first in range(0, len(contexts), BATCH)]

@@ -105,7 +105,7 @@ def _add_adapt(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipe", type=Path, help="with --application: weights of the sources")
     parser.add_argument("--other", type=Path, nargs="+", default=[], help="text files to measure before and after")
     parser.add_argument("--replay", type=float, default=0.3, help="share of general text in a batch (%(default)s)")
-    parser.add_argument("--rank", type=int, default=8, help="of the adapter's matrices (%(default)s)")
+    parser.add_argument("--rank", type=int, default=6, help="of the adapter's matrices (%(default)s)")
     parser.add_argument("--no-bias", action="store_true", help="leave the output bias of the words alone")
     parser.add_argument("--steps", type=int, default=400, help="at most so many (%(default)s)")
     parser.add_argument(

@@ -43,7 +43,7 @@ class AdaptError(ValueError):
 class AdaptConfig:
     """How an adapter is trained."""
 
-    rank: int = 8
+    rank: int = 6
     bias: bool = True
     """Whether the adapter may change the output bias, one number a word."""
     replay: float = 0.3

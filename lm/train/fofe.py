@@ -55,7 +55,7 @@ class AdapterConfig:
     """A low-rank change of a shared model's layers, and of its output bias."""
 
     name: str
-    rank: int = 8
+    rank: int = 6
     targets: tuple[int, ...] = (0, 1, 2, 3)
     """Layers that are changed: 0 is the first hidden one, the number of hidden layers the projection."""
     bias: bool = True

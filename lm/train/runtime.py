@@ -12,7 +12,7 @@ import torch
 
 from lm.arrayfile import ArrayFileError, write_array_file
 from lm.lexicon import Lexicon
-from lm.neural import ADAPTER_KIND, NeuralModel
+from lm.neural import ADAPTER_KIND, DATA_FILE, NeuralModel
 from lm.onnx_lm import write_adapter_weights
 from lm.train.checkpoint import TrainedModel
 from lm.train.fofe import Adapter, LanguageModel
@@ -20,12 +20,12 @@ from lm.train.folders import CheckpointError
 from lm.train.recipe import LanguageModelConfig
 from lm.train.settings import RecipeError, build_settings
 
-DATA, LEXICON = "lm.bin", "lexicon.bin"
+LEXICON = "lexicon.bin"
 
 
 def is_runtime_model(path: Path) -> bool:
     """Whether `path` is a folder with a language model of the runtime: a bundle."""
-    return (path / DATA).is_file()
+    return (path / DATA_FILE).is_file()
 
 
 def read_runtime_model(folder: Path) -> tuple[TrainedModel, str]:
@@ -35,14 +35,14 @@ def read_runtime_model(folder: Path) -> tuple[TrainedModel, str]:
         CheckpointError: the folder lacks `lexicon.bin`, or a file is damaged.
     """
     try:
-        packed = NeuralModel.open(folder / DATA)
+        packed = NeuralModel.open(folder / DATA_FILE)
         lexicon = Lexicon.open(folder / LEXICON)
-        model = LanguageModel(build_settings(LanguageModelConfig, packed.file.meta["model"], str(folder / DATA)))
+        model = LanguageModel(build_settings(LanguageModelConfig, packed.file.meta["model"], str(folder / DATA_FILE)))
         model.load_state_dict({name: torch.from_numpy(value) for name, value in _state(packed).items()})
     except (ArrayFileError, OSError, KeyError, RecipeError, RuntimeError) as error:
         raise CheckpointError(f"{folder}: no language model of a bundle: {error}") from None
     if packed.words_sha256 != lexicon.words_sha256:
-        raise CheckpointError(f"{folder}: {DATA} and {LEXICON} have different word lists")
+        raise CheckpointError(f"{folder}: {DATA_FILE} and {LEXICON} have different word lists")
     words = tuple(lexicon.word(number) for number in range(len(lexicon)))
     return TrainedModel(model, words, packed.unknown_log_share.astype(np.float32)), packed.trunk
 

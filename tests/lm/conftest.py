@@ -1,6 +1,24 @@
-"""Shared fixtures of the n-gram tests."""
+"""Shared helpers and fixtures of the tests of lm/."""
 
 import sys
 from pathlib import Path
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture
+def text_dir(tmp_path):
+    """Folder with the texts of the toy language."""
+    from toy_language import write_texts  # needs torch, which tests of the runtime do without
+
+    return write_texts(tmp_path)
+
+
+@pytest.fixture
+def store(tmp_path, text_dir):
+    """Its tokens."""
+    from toy_language import write_store
+
+    return write_store(tmp_path, text_dir)

@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from toy_language import INDEX, MODEL, RECIPE, ROOMS, VERBS, WORDS, V, some_trained, train, write_store, write_texts  # noqa: E402
+from toy_language import INDEX, MODEL, RECIPE, ROOMS, VERBS, WORDS, V, some_trained, train  # noqa: E402
 
 from lm.corpus import Source, read_lines  # noqa: E402
 from lm.perplexity import measure_perplexity  # noqa: E402
@@ -20,16 +20,6 @@ from lm.train.recipe import OptimConfig, read_recipe  # noqa: E402
 from lm.train.settings import RecipeError  # noqa: E402
 from lm.train.tokens import TokenArray, TokensError, TokenStore, encode  # noqa: E402
 from lm.train.trainer import Trainer, finish_run  # noqa: E402
-
-
-@pytest.fixture
-def text_dir(tmp_path):
-    return write_texts(tmp_path)
-
-
-@pytest.fixture
-def store(tmp_path, text_dir):
-    return write_store(tmp_path, text_dir)
 
 
 def decode(tokens):
