@@ -25,7 +25,9 @@ from asr.errors import (
 )
 from asr.recognizer import Recognizer
 from asr.stream import Stream
-from asr.types import Partial, Result, Word
+from asr.types import Capture, GrammarMatch, Partial, Result, Word
+from lm.grammar.errors import GrammarError, GrammarTooLargeError
+from lm.grammar.grammar import Grammar
 
 __version__ = "0.1.0"
 
@@ -40,7 +42,12 @@ __all__ = [
     "BundleManifestError",
     "BundleNotFoundError",
     "BundleSchemaError",
+    "Capture",
     "ChunkSizeError",
+    "Grammar",
+    "GrammarError",
+    "GrammarMatch",
+    "GrammarTooLargeError",
     "MissingDependencyError",
     "OptionError",
     "Partial",

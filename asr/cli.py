@@ -22,17 +22,23 @@ from asr.errors import AsrError, AudioError, OptionError
 from asr.formats import FORMATS
 from asr.microphone import microphone_blocks
 from asr.recognizer import Recognizer
+from asr.stream import Stream
 from asr.types import Result, Seconds
+from lm.grammar.errors import GrammarError
+from lm.grammar.grammar import Grammar
+from lm.phrases import Phrase, PhraseError, read_phrases
 
 STDIN = "-"
 SUFFIXES = {"text": ".txt", "json": ".json", "srt": ".srt", "vtt": ".vtt"}
 PROGRESS_FROM_S = 30.0
 PROGRESS_WIDTH, PROGRESS_NAME_WIDTH = 30, 40
 EXIT_SELFTEST_FAILED, EXIT_UNUSABLE, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 1, 2, 130, 141
-EXAMPLES = """examples:
+EXAMPLES = r"""examples:
   asr transcribe talk.flac                         the text of one file
   asr transcribe note.wav --domain assistant       expect commands and questions; dictation: prose
   asr transcribe *.wav --format json               one JSON object a file, with word times
+  asr transcribe pin.wav --grammar '\d{4}'           four digits, however they are said
+  asr transcribe call.wav --grammar 'call {who}' --list who=contacts.txt --format json
   asr transcribe talk.mp3 --format srt > talk.srt  subtitles
   ffmpeg -i talk.mkv -f s16le -ac 1 -ar 16000 - | asr transcribe -
   asr listen                                       the microphone, until Ctrl-C
@@ -52,6 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_BROKEN_PIPE
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+    except GrammarError as error:
+        print(f"asr: --grammar: {error}", file=sys.stderr)  # with the place, on lines of its own
+        return EXIT_UNUSABLE
     except (AsrError, OSError) as error:
         _complain(error)
         return EXIT_UNUSABLE
@@ -87,7 +96,8 @@ def transcribe(args: argparse.Namespace) -> int:
     targets = _targets(args)
     recognizer = Recognizer(args.bundle, chunk_ms=args.chunk_ms, adapters=args.adapter)
     options = _stream_options(args)
-    recognizer.create_stream(**options)  # a wrong option is wrong for all files: say so once
+    stream = recognizer.create_stream(**options)  # a wrong option is wrong for all files: say so once
+    _report_unspeakable(stream)
     code = 0
     for file in args.files:
         try:
@@ -96,6 +106,8 @@ def transcribe(args: argparse.Namespace) -> int:
             _complain(error)
             code = EXIT_UNUSABLE
             continue
+        if not result.accepted:
+            print(f"asr: {file}: no match of the grammar; heard: {_free_text(result)}", file=sys.stderr)
         text = FORMATS[args.format](result, file)
         if file in targets:
             _write_whole(targets[file], text)
@@ -109,6 +121,7 @@ def listen(args: argparse.Namespace) -> int:
     """Print what the microphone hears: the utterance in progress is rewritten in place, a finished one stays."""
     recognizer = Recognizer(args.bundle, chunk_ms=args.chunk_ms, adapters=args.adapter)
     stream = recognizer.create_stream(**_stream_options(args))
+    _report_unspeakable(stream)
     is_live = sys.stdout.isatty()
     pending = ""
     print("listening; Ctrl-C ends", file=sys.stderr)
@@ -163,14 +176,49 @@ def _add_stream_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--adapter", action="append", default=[], metavar="FILE", help="NAME.bin of `asr-lm adapt`: adds a domain"
     )
-    parser.add_argument("--grammar", metavar="REGEX", help="what may be said (not in this version)")
-    parser.add_argument("--phrases", type=Path, metavar="FILE", help="likely phrases, one a line (not in this version)")
+    parser.add_argument("--grammar", metavar="REGEX", help="what may be written, however it is said: docs/grammar.md")
+    parser.add_argument(
+        "--list", action="append", default=[], metavar="NAME=FILE", help="entries of {NAME} in the grammar, one a line"
+    )
+    parser.add_argument(
+        "--on-reject", choices=["best", "empty"], default="best", help="text of speech that is no match (default: best)"
+    )
+    parser.add_argument(
+        "--phrases", type=Path, metavar="FILE", help="likely phrases, one a line: text[TAB sounds like[TAB weight]]"
+    )
     parser.add_argument("--chunk-ms", type=int, metavar="MS", help="audio encoded at once (default: the bundle's)")
 
 
 def _stream_options(args: argparse.Namespace) -> dict[str, Any]:
-    phrases = _read_lines(args.phrases) if args.phrases else None
-    return {"domain": args.domain, "grammar": args.grammar, "phrases": phrases}
+    phrases = _phrases(args.phrases) if args.phrases else None
+    grammar = _grammar(args.grammar, args.list)
+    return {"domain": args.domain, "grammar": grammar, "on_reject": args.on_reject, "phrases": phrases}
+
+
+def _phrases(path: Path) -> list[Phrase]:
+    try:
+        return read_phrases(path)
+    except PhraseError as error:
+        raise OptionError(f"--phrases: {error}") from None
+
+
+def _grammar(pattern: str | None, lists: Sequence[str]) -> Grammar | None:
+    if pattern is None:
+        if lists:
+            raise OptionError("--list: expected with --grammar, which names the list as {NAME}")
+        return None
+    entries: dict[str, list[str]] = {}
+    for text in lists:
+        name, mark, path = text.partition("=")
+        if not mark or not name.isidentifier():
+            raise OptionError(f"--list: expected NAME=FILE, found {text!r}")
+        entries[name] = [line for line in _read_lines(Path(path)) if line.strip()]
+    return Grammar(pattern, lists=entries)
+
+
+def _report_unspeakable(stream: Stream) -> None:
+    for phrase, reason in stream.unspeakable:
+        print(f"asr: --phrases: {phrase!r} is left out: {reason}", file=sys.stderr)
 
 
 def _read_lines(path: Path) -> list[str]:
@@ -195,6 +243,10 @@ def _transcribe_file(recognizer: Recognizer, file: str, rate: int, options: dict
     for block in read_raw_pcm(sys.stdin.buffer, rate):
         stream.accept(block, rate)
     return stream.finish()
+
+
+def _free_text(result: Result) -> str:
+    return (result.match.free_text if result.match else result.text) or "nothing"
 
 
 def _targets(args: argparse.Namespace) -> dict[str, Path]:

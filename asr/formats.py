@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from types import MappingProxyType
 
-from asr.types import Result, Seconds, Word
+from asr.types import Capture, Result, Seconds, Word
 
 CUE_MAX_S = 7.0
 CUE_LINE_LENGTH = 42
@@ -21,7 +21,7 @@ def to_text(result: Result, file: str) -> str:
 
 
 def to_json(result: Result, file: str) -> str:
-    """One JSON object on one line: file, text, confidence, words with times in seconds."""
+    """One JSON object on one line: file, text, confidence, words with times in seconds; `match` with a grammar."""
     words = [
         {
             "text": word.text,
@@ -32,7 +32,19 @@ def to_json(result: Result, file: str) -> str:
         for word in result.words
     ]
     record = {"file": file, "text": result.text, "confidence": round(result.confidence, 3), "words": words}
+    if result.match is not None:
+        groups = {name: _captures(found) for name, found in result.match.groups.items()}
+        record["match"] = {
+            "accepted": result.accepted, "spoken": result.spoken, "groups": groups, "free_text": result.match.free_text,
+        }  # fmt: skip
     return json.dumps(record, ensure_ascii=False) + "\n"
+
+
+def _captures(found: Capture | list[Capture]) -> object:
+    if isinstance(found, list):
+        return [_captures(capture) for capture in found]
+    times = {"start": round(found.start, 3), "end": round(found.end, 3)}
+    return {"text": found.text, **times, "confidence": round(found.confidence, 3)}
 
 
 def to_srt(result: Result, file: str) -> str:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asr.bundle import LANGUAGE_MODEL_FILES, Bundle, DomainInfo
+from asr.bundle import Bundle, DomainInfo
 from asr.config import DecodingConfig
 from asr.errors import BundleFileError, OptionError
 from lm.arrayfile import ArrayFileError
 from lm.lexicon import Lexicon
+from lm.neural import DATA_FILE, GRAPH_FILE
 from lm.ngram import NgramModel, NgramScorer
 from lm.onnx_lm import LanguageModelError, OnnxLanguageModel
+from lm.pronouncer import Pronouncer
 from lm.scorer import NullScorer, Scorer
 
 if TYPE_CHECKING:
@@ -40,6 +43,7 @@ class Language:
             OptionError: one of `adapters` cannot be used, or its name is taken.
         """
         manifest = bundle.manifest
+        self._bundle = bundle
         try:
             self.lexicon = Lexicon.open(bundle.file("lexicon.bin"))
             self.ngram = NgramScorer(self._open_ngram(bundle)) if "ngram.bin" in manifest.files else None
@@ -52,6 +56,22 @@ class Language:
             raise BundleFileError(str(error)) from None
         for path in adapters:
             self._add_domain(Path(path))
+
+    @cached_property
+    def pronouncer(self) -> Pronouncer:
+        """How any word is spoken; opened when a grammar or a phrase asks for it.
+
+        Raises:
+            BundleFileError: the bundle's letter-to-phoneme network is damaged.
+        """
+        if "g2p.onnx" not in self._bundle.manifest.files:
+            return Pronouncer(self.lexicon, None)
+        from lm.g2p import G2P
+
+        try:
+            return Pronouncer(self.lexicon, G2P.open(self._bundle.file("g2p.onnx")))
+        except ValueError as error:
+            raise BundleFileError(str(error)) from None
 
     @property
     def domains(self) -> tuple[str, ...]:
@@ -109,8 +129,15 @@ class Language:
         return ngram
 
     def _open_neural(self, bundle: Bundle) -> OnnxLanguageModel:
-        neural = OnnxLanguageModel(*map(bundle.file, LANGUAGE_MODEL_FILES))
-        self._check_words(bundle.file("lm.bin"), neural.model.words_sha256)
+        data = bundle.file(DATA_FILE)
+        neural = OnnxLanguageModel(bundle.file(GRAPH_FILE), data)
+        self._check_words(data, neural.model.words_sha256)
+        rows, unknown = len(neural.model.bias), len(neural.model.unknown_log_share)
+        if rows + unknown != len(self.lexicon):
+            raise BundleFileError(
+                f"{data}: expected the {len(self.lexicon)} words of lexicon.bin, found {rows} with an embedding and "
+                f"{unknown} without"
+            )
         return neural
 
     def _check_words(self, path: Path, found: str) -> None:

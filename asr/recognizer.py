@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy.typing as npt
 
@@ -16,6 +17,12 @@ from asr.language import Language
 from asr.stream import Stream, StreamSettings
 from asr.types import Result, Seconds
 from lm.vocabulary import SPECIAL_WORDS
+
+if TYPE_CHECKING:
+    from asr.biasing import Biased, Biasing
+    from asr.constraint import Constraints
+    from lm.grammar.grammar import Grammar
+    from lm.phrases import Entry, Phrase
 
 Audio = str | Path | bytes | BinaryIO | tuple[npt.NDArray[Any], int]
 Progress = Callable[[Seconds, Seconds | None], None]
@@ -75,8 +82,9 @@ class Recognizer:
         audio: Audio,
         *,
         domain: str | None = None,
-        grammar: object = None,
-        phrases: Sequence[str] | None = None,
+        grammar: Grammar | str | None = None,
+        on_reject: str = "best",
+        phrases: Iterable[Entry | Phrase] | None = None,
         chunk_ms: int | None = None,
         on_progress: Progress | None = None,
     ) -> Result:
@@ -86,6 +94,7 @@ class Recognizer:
             audio: path of an audio file, (samples, sample_rate), an open binary file, or the bytes of an audio file.
             domain: see `create_stream`.
             grammar: see `create_stream`.
+            on_reject: see `create_stream`.
             phrases: see `create_stream`.
             chunk_ms: see `create_stream`.
             on_progress: called after every block with the seconds done and the seconds in all, None where the
@@ -95,7 +104,9 @@ class Recognizer:
             AudioError: the audio cannot be used; the subclass and the message say why.
             OptionError, ChunkSizeError: as `create_stream`.
         """
-        stream = self.create_stream(domain=domain, grammar=grammar, phrases=phrases, chunk_ms=chunk_ms)
+        stream = self.create_stream(
+            domain=domain, grammar=grammar, on_reject=on_reject, phrases=phrases, chunk_ms=chunk_ms
+        )
         source = open_audio(audio)
         n_done = 0
         for block in source.blocks():
@@ -109,8 +120,9 @@ class Recognizer:
         self,
         *,
         domain: str | None = None,
-        grammar: object = None,
-        phrases: Sequence[str] | None = None,
+        grammar: Grammar | str | None = None,
+        on_reject: str = "best",
+        phrases: Iterable[Entry | Phrase] | None = None,
         chunk_ms: int | None = None,
     ) -> Stream:
         """Start a stream.
@@ -118,17 +130,19 @@ class Recognizer:
         Args:
             domain: kind of speech to expect, one of `domains`: "assistant" or "dictation" in the English bundle, or
                 the name of an adapter of your own. None expects anything.
-            grammar: must be None; this version has no grammars.
-            phrases: must be None; this version has no phrases.
+            grammar: what may be said, as `asr.Grammar` or as its pattern. The whole stream is then one utterance, its
+                result is the text that the pattern writes, with `accepted` and `groups`.
+            on_reject: text of speech that the grammar rejects: the "best" match, or "empty".
+            phrases: what is likely to be said, up to 10,000: "Siobhan", with a weight ("Xolo", 2.0), with how it sounds
+                ("Nguyen", "win"), or with both. `unspeakable` of the stream names those that cannot be spoken.
             chunk_ms: overrides the recogniser's chunk size for this stream.
 
         Raises:
-            OptionError: an unknown domain, or a grammar or phrases.
+            OptionError: an unknown domain or `on_reject`, a phrase of another form, or a grammar of which no word can
+                be spoken.
+            GrammarError: the pattern cannot be used; says where and why.
             ChunkSizeError: the bundle does not offer `chunk_ms`.
         """
-        for name, value in (("grammar", grammar), ("phrases", phrases)):
-            if value is not None:
-                raise OptionError(f"{name}: this version has none yet; leave it out")
         manifest, language = self.bundle.manifest, self._language
         settings = StreamSettings(
             chunk_frames=self._checked_chunk_ms(self._chunk_ms, chunk_ms) // int(FEATURES["frame_shift_ms"]),
@@ -136,8 +150,40 @@ class Recognizer:
             endpoint=manifest.endpoint,
             confidence=manifest.confidence,
         )
-        search = create_search(language.lexicon, language.scorer(domain), language.decoding(domain))
-        return Stream(self._encoder, search, language.lexicon.word, settings)
+        lexicon, scorer = language.lexicon, language.scorer(domain)
+        unspeakable: tuple[tuple[str, str], ...] = ()
+        if phrases is not None:
+            biased = self._biased(phrases, domain)
+            lexicon, scorer, unspeakable = biased.lexicon, biased.scorer, biased.unspeakable
+        search = create_search(lexicon, scorer, language.decoding(domain))
+        if grammar is None:
+            return Stream(self._encoder, search, lexicon.word, settings, unspeakable)
+        from asr.grammar_stream import GrammarStream
+        from lm.grammar.grammar import Grammar
+
+        compiled = grammar if isinstance(grammar, Grammar) else Grammar(grammar)
+        constraint = self._constraints.prepare(compiled, domain, on_reject)
+        return GrammarStream(self._encoder, search, lexicon.word, settings, constraint, unspeakable)
+
+    def _biased(self, phrases: Iterable[Entry | Phrase], domain: str | None) -> Biased:
+        from lm.phrases import PhraseError, parse_phrases
+
+        try:
+            return self._biasing.biased(parse_phrases(phrases), domain)
+        except PhraseError as error:
+            raise OptionError(f"phrases: {error}") from None
+
+    @cached_property
+    def _biasing(self) -> Biasing:
+        from asr.biasing import Biasing
+
+        return Biasing(self._language)
+
+    @cached_property
+    def _constraints(self) -> Constraints:
+        from asr.constraint import Constraints  # most streams have no grammar, and its tables take a while to import
+
+        return Constraints(self._language)
 
     def _checked_chunk_ms(self, default: int, asked: int | None) -> int:
         offered = self.bundle.manifest.encoder.chunk_ms

@@ -50,8 +50,15 @@ class Stream:
     """One stream of speech in progress; made by `Recognizer.create_stream`. For one thread at a time."""
 
     def __init__(
-        self, encoder: OnnxEncoder, search: Search, spell: Callable[[int], str], settings: StreamSettings
+        self,
+        encoder: OnnxEncoder,
+        search: Search,
+        spell: Callable[[int], str],
+        settings: StreamSettings,
+        unspeakable: Sequence[tuple[str, str]] = (),
     ) -> None:
+        self.unspeakable = tuple(unspeakable)
+        """(phrase, reason) of the phrases that cannot be spoken and were left out."""
         self._encoder = encoder
         self._search = search
         self._settings = settings
@@ -95,10 +102,7 @@ class Stream:
             mono = to_mono_float32(block)
             self._n_samples += len(mono)
             self._hear(self._features.accept(resampler.process(mono)))
-        if self._utterance > before:
-            return Partial(self._words.text(before, self._utterance), "", is_endpoint=True)
-        volatile = self._words.spell(word.word for word in self._search.best())
-        return Partial(self._words.text(self._utterance), volatile)
+        return self._partial(before)
 
     def finish(self) -> Result:
         """End the stream: hear out the last word and return everything that was said, over all utterances.
@@ -109,14 +113,24 @@ class Stream:
         self._check_open()
         self._is_finished = True
         if self._resampler is None or self._n_samples == 0:
-            return Result((), 0.0)
+            return self._result(0.0)
         self._hear(self._features.accept(self._resampler.finish()))
         self._hear(self._features.finish())
         n_silent = FLUSH_FRAMES + -(self._n_pending + FLUSH_FRAMES) % self._settings.chunk_frames
         n_silent += self._encoder.look_ahead_frames
         self._hear(np.full((n_silent, N_MELS), SILENCE_LOG_MEL, np.float32))
+        return self._result(self._n_samples / self._sample_rate)
+
+    def _partial(self, before: int) -> Partial:
+        """What is known now; `before` is the utterance (index of its first word) at the start of the call."""
+        if self._utterance > before:
+            return Partial(self._words.text(before, self._utterance), "", is_endpoint=True)
+        volatile = self._words.spell(word.word for word in self._search.best())
+        return Partial(self._words.text(self._utterance), volatile)
+
+    def _result(self, duration: Seconds) -> Result:
+        """What was said, after all audio has been searched."""
         self._commit(self._search.finish())
-        duration = self._n_samples / self._sample_rate
         return Result(self._words.words(self._settings.frame_ms, duration), duration)
 
     def _check_open(self) -> None:
@@ -147,8 +161,12 @@ class Stream:
 
     def _search_chunk(self, features: FloatArray) -> None:
         log_probs, self._state = self._encoder.step(features, self._state)
-        self._search.advance(log_probs)
         self._n_frames += len(log_probs)
+        self._advance(log_probs)
+
+    def _advance(self, log_probs: FloatArray) -> None:
+        """Search output frames (T, V)."""
+        self._search.advance(log_probs)
         self._commit(self._search.take_stable())
         if self._is_endpoint():
             self._commit(self._search.finish())

@@ -7,8 +7,12 @@ import json
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lm.grammar.grammar import Grammar
 
 EXAMPLES = """examples:
   asr-export encoder --checkpoint runs/first/final --out encoder.onnx
@@ -17,6 +21,8 @@ EXAMPLES = """examples:
       --settings recipes/english-bundle.json --card recipes/english-card.md --selftest clip.flac --out asr/data/english
   asr-export chunk --encoder encoder.onnx --chunk-ms 320 --out encoder-320.onnx     for sherpa-onnx
   asr-export graph --bundle asr/data/english --words commands.txt --out commands    for sherpa-onnx: words, not phonemes
+  asr-export grammar --grammar '[A-Z]{3}-?\\d{3}' --bundle asr/data/english --out code         for sherpa-onnx
+  asr-export grammar --grammar 'call {contact}' --list contact=names.txt --bundle asr/data/english --out call
 """
 
 
@@ -56,6 +62,20 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     graph.add_argument("--top", type=int, default=0, help="also the bundle's most frequent words, so many")
     graph.add_argument("--max-bigrams", type=int, default=20_000)
     graph.add_argument("--out", type=Path, required=True, help="folder; also gets the words' lexicon.bin and ngram.bin")
+    grammar = commands.add_parser(
+        "grammar",
+        help="write a grammar as a decoding graph, for sherpa-onnx",
+        description="Write grammar.fst (sherpa-onnx's ctc_graph), words.txt (the words of its output, by line number "
+        "from 0) and grammar.json (Grammar.load(...).write(words) gives the written form).",
+    )
+    grammar.add_argument(
+        "--grammar", required=True, metavar="REGEX|FILE.json", help="a pattern, or what Grammar.save wrote"
+    )
+    grammar.add_argument(
+        "--list", action="append", default=[], metavar="NAME=FILE", help="entries of {NAME}, one a line"
+    )
+    grammar.add_argument("--bundle", type=Path, required=True)
+    grammar.add_argument("--out", type=Path, required=True, help="folder")
     return parser.parse_args(argv)
 
 
@@ -130,8 +150,9 @@ def run_lm(args: argparse.Namespace) -> None:
     """Write a language model for the runtime, and say how far it is from torch."""
     import numpy as np
 
-    from export.language_model import ADAPTER_FOLDER, DATA, GRAPH, write_language_model
+    from export.language_model import ADAPTER_FOLDER, write_language_model
     from export.parity import compare_language_models
+    from lm.neural import DATA_FILE, GRAPH_FILE
     from lm.onnx_lm import OnnxLanguageModel
     from lm.train.checkpoint import Checkpoint, read_adapter
     from lm.train.folders import replace_folder
@@ -141,7 +162,7 @@ def run_lm(args: argparse.Namespace) -> None:
 
     def write(folder: Path) -> None:
         write_language_model(trained, folder)
-        model = OnnxLanguageModel(folder / GRAPH, folder / DATA)
+        model = OnnxLanguageModel(folder / GRAPH_FILE, folder / DATA_FILE)
         (folder / ADAPTER_FOLDER).mkdir()
         contexts = np.random.default_rng(0).integers(0, len(model.model.embedding), (64, model.model.context))
         print(f"against torch: {compare_language_models(trained.model, None, model.scorer(), contexts):.4f} at most")
@@ -191,7 +212,46 @@ def run_graph(args: argparse.Namespace) -> None:
     print(f"wrote {path}: {len(graph.arcs)} states, {graph.n_arcs} arcs, {path.stat().st_size} bytes")
 
 
-COMMANDS = {"encoder": run_encoder, "bundle": run_bundle, "lm": run_lm, "chunk": run_chunk, "graph": run_graph}
+def run_grammar(args: argparse.Namespace) -> None:
+    """Write a grammar as a graph, with its words and itself."""
+    from asr.bundle import Bundle
+    from asr.language import Language
+    from export.grammar_graph import build_grammar_graph
+    from export.openfst import write_openfst
+    from lm.vocabulary import write_words
+
+    grammar = _read_grammar(args.grammar, args.list)
+    bundle = Bundle.open(args.bundle)
+    decoding = replace(bundle.manifest.decoding, word_score=0.0)
+    graph, words = build_grammar_graph(grammar, Language(bundle).pronouncer, decoding)
+    args.out.mkdir(parents=True, exist_ok=True)
+    path = args.out / "grammar.fst"
+    write_openfst(path, graph)
+    write_words(args.out / "words.txt", words)
+    grammar.save(args.out / "grammar.json")
+    print(f"wrote {path}: {len(graph.arcs)} states, {graph.n_arcs} arcs, {path.stat().st_size} bytes")
+
+
+def _read_grammar(given: str, lists: Sequence[str]) -> Grammar:
+    from lm.grammar.grammar import Grammar
+
+    if given.endswith(".json"):
+        if lists:
+            raise ValueError("--list goes with a pattern; a grammar file has its lists inside")
+        return Grammar.load(given)
+    entries = {}
+    for item in lists:
+        name, mark, path = item.partition("=")
+        if not mark:
+            raise ValueError(f"--list {item}: expected NAME=FILE")
+        entries[name] = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+    return Grammar(given, lists=entries)
+
+
+COMMANDS = {
+    "encoder": run_encoder, "bundle": run_bundle, "lm": run_lm, "chunk": run_chunk, "graph": run_graph,
+    "grammar": run_grammar,
+}  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -7,7 +7,7 @@ search may trust it; nothing becomes a Python object before it is asked for.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,21 @@ class Lexicon:
             return None
         word_id = int(self.word_by_spelling[position])
         return word_id if self._spelling(word_id) == spelling else None
+
+    def find_many(self, words: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Ids (n,) of the words spelt exactly so, -1 for those that are not in the lexicon."""
+        if not words:
+            return np.zeros(0, np.int64)
+        known, wanted = self.sorted_spellings(), np.array([word.encode("utf-8") for word in words], np.bytes_)
+        places = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+        return np.where(known[places] == wanted, self.word_by_spelling[places].astype(np.int64), -1)
+
+    def sorted_spellings(self) -> npt.NDArray[np.bytes_]:
+        """All spellings (W,) as UTF-8 in the order of `word_by_spelling`; worked out anew at every call."""
+        length = np.diff(self.word_offset.astype(np.int64))
+        rows = np.zeros((len(self), length.max(initial=1)), np.uint8)
+        rows[np.arange(rows.shape[1]) < length[:, None]] = self.word_bytes
+        return rows.view(f"S{rows.shape[1]}").ravel()[self.word_by_spelling]
 
     def pronunciations(self, word_id: int) -> list[tuple[tuple[int, ...], float]]:
         """Every pronunciation of a word: phoneme ids and log-probability given the word, most probable first.

@@ -9,8 +9,9 @@ from asr import errors
 def test_exported_names():
     assert asr.__all__ == sorted(asr.__all__)
     all_errors = {name for name, value in vars(errors).items() if isinstance(value, type)}
+    grammar = {"Capture", "Grammar", "GrammarError", "GrammarMatch", "GrammarTooLargeError"}
     others = {"Partial", "Recognizer", "Result", "Stream", "Word", "__version__"}
-    assert set(asr.__all__) == all_errors | others
+    assert set(asr.__all__) == all_errors | grammar | others
     assert all(hasattr(asr, name) for name in asr.__all__)
 
 
@@ -35,11 +36,13 @@ def parameters(function):
 
 def test_signatures():
     assert parameters(asr.Recognizer) == ["bundle=None", "*chunk_ms=None", "*n_threads=1", "*adapters=()"]
-    options = ["*domain=None", "*grammar=None", "*phrases=None", "*chunk_ms=None"]
+    options = ["*domain=None", "*grammar=None", "*on_reject='best'", "*phrases=None", "*chunk_ms=None"]
     assert parameters(asr.Recognizer.create_stream) == ["self", *options]
     assert parameters(asr.Recognizer.transcribe) == ["self", "audio", *options, "*on_progress=None"]
     assert parameters(asr.Stream.accept) == ["self", "samples", "sample_rate=16000"]
     assert parameters(asr.Stream.finish) == ["self"]
+    grammar = ["pattern", "*spoken=True", "*lists=None", "*edits=0", "*flags=0", "*readings=None"]
+    assert parameters(asr.Grammar) == grammar
 
 
 def test_values():
@@ -48,6 +51,12 @@ def test_values():
     assert result.text == "hush now"
     assert result.confidence == 0.8
     assert asr.Result((), 0.0).confidence == 0.0
+    assert (result.accepted, result.match, result.groups, result.spoken) == (True, None, {}, "hush now")
+    match = asr.GrammarMatch("Hush!", False, 0.25, {"what": asr.Capture("Hush", 0.5, 0.75, 0.2)}, "hash now")
+    rejected = asr.Result((word,), 1.5, match)
+    assert (rejected.text, rejected.spoken, rejected.confidence) == ("Hush!", "hush", 0.25)
+    assert not rejected.accepted
+    assert rejected.groups["what"].text == "Hush"
     assert asr.Partial("hush", "now").text == "hush now"
     assert asr.Partial("", "now").text == "now"
     assert not asr.Partial("hush", "").is_endpoint

@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from asr.types import FloatArray
+from lm.grammar import scorer as grammar_scorers
 from lm.neural import Predict
 from lm.scorer import Scorer
 
@@ -26,9 +28,23 @@ class NeuralScorer(WordScorer):
     def __init__(self, arrays: _Arrays, context: int, predict: Predict, ngram: WordScorer | None, share: float) -> None:
         """Score with the arrays of `lm.bin`, flat, half-precision ones as uint16; they are used in place."""
 
+class PhraseScorer(WordScorer):
+    def __init__(self, arrays: _Arrays, inner: WordScorer, inner_words: int, unlisted_log_share: float) -> None:
+        """Boost phrases with the arrays of a `PhraseAutomaton`; they are used in place."""
+
 class PythonScorer(WordScorer):
     def __init__(self, scorer: Scorer) -> None:
         """Ask a scorer written in Python, under the interpreter lock."""
+
+class GrammarScorer(WordScorer):
+    def __init__(self, grammar: grammar_scorers.GrammarScorer) -> None:
+        """Ask the grammar's `follow` and `is_final`, once for each state and word."""
+
+class ConstrainedScorer(WordScorer):
+    def __init__(
+        self, grammar: grammar_scorers.GrammarScorer, inner: WordScorer, inner_words: npt.NDArray[np.uint32]
+    ) -> None:
+        """A grammar on top of another scorer; `inner_words` (W,) are its ids of the words."""
 
 class Trie:
     def __init__(self, arrays: _Arrays) -> None:
@@ -56,4 +72,5 @@ class Search:
     def best(self) -> _Words: ...
     def trailing_silence(self) -> int: ...
     def finish(self) -> _Words: ...
+    def finish_many(self, count: int) -> list[tuple[_Words, float]]: ...
     def history_size(self) -> int: ...

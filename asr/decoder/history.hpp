@@ -20,6 +20,12 @@ struct PathWord {
     }
 };
 
+// A way in which an utterance may have ended.
+struct Reading {
+    std::vector<PathWord> words;
+    double score;
+};
+
 inline uint64_t mix(uint64_t seed, uint64_t value) {
     const uint64_t x = (seed ^ value) * 0x9E3779B97F4A7C15ull;
     return x ^ (x >> 29);

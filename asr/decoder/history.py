@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 _COMPACT_FROM = 1024
 
@@ -25,6 +26,14 @@ class PathWord:
     """Sum over the word's frames of (log-prob of the path's label - best log-prob of the frame), at most 0."""
     language: float
     """The scorer's log-probability of the word, unweighted."""
+
+
+class Reading(NamedTuple):
+    """A way in which an utterance may have ended."""
+
+    words: list[PathWord]
+    score: float
+    """Log-probability of all its alignments, frames against their best labels, with the weighted scorer's."""
 
 
 class History:

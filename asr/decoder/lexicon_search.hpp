@@ -69,16 +69,22 @@ class LexiconSearch {
     int64_t trailing_silence() const { return frame_ - beam_[0].end; }
 
     std::vector<PathWord> finish() {
-        const std::vector<Complete> readings = complete();
-        std::vector<PathWord> words = words_of(beam_[0]);
-        const auto best = std::max_element(readings.begin(), readings.end(),
-                                           [](const Complete& a, const Complete& b) { return a.score < b.score; });
-        if (best != readings.end()) {
-            words = words_of(*best->hypothesis);
-            if (best->hypothesis->node != 0) words.push_back(path_word(*best->hypothesis, best->end));
+        const std::vector<PathWord> unfinished = words_of(beam_[0]);
+        const std::vector<Reading> readings = finish_many(1);
+        return readings.empty() ? unfinished : readings[0].words;
+    }
+
+    std::vector<Reading> finish_many(size_t count) {
+        std::vector<Complete> ways = complete();
+        std::stable_sort(ways.begin(), ways.end(), [](auto& a, auto& b) { return a.score > b.score; });
+        if (ways.size() > count) ways.resize(count);
+        std::vector<Reading> readings;
+        for (const Complete& way : ways) {
+            readings.push_back({words_of(*way.hypothesis), way.score});
+            if (way.hypothesis->node != 0) readings.back().words.push_back(path_word(*way.hypothesis, way.end));
         }
         restart();
-        return words;
+        return readings;
     }
 
     size_t history_size() const { return history_.size(); }
@@ -105,7 +111,7 @@ class LexiconSearch {
         const Hypothesis* hypothesis;  // of the best one
         WordEnd end;                   // its last word, where that is still open
         uint64_t words;
-        double score, best;  // of all together, and of the best one
+        double score, best = 0.0;  // of all together, and of the best one
     };
     struct EndRange {
         int32_t first, last;
@@ -211,54 +217,39 @@ class LexiconSearch {
         }
     }
 
-    // The different word sequences that the utterance may end with, in order of their first appearance.
+    // The different word sequences that the utterance may end with, in order of their first appearance: after words
+    // that are over, then with the last word of those that are not.
     std::vector<Complete> complete() {
+        find_ends();
+        std::vector<Complete> ways;
+        for (const Hypothesis& hypothesis : beam_)
+            if (hypothesis.node == 0)
+                ways.push_back({&hypothesis, {0, hypothesis.state, 0.0, 0.0}, hypothesis.words, hypothesis.score});
+        for (const auto& [parent, ended] : ended_) {
+            const WordEnd& end = ends_[ended];
+            const double score = beam_[parent].score + end.gain + config_.boundary_skip_log_prob;
+            ways.push_back({&beam_[parent], end, mix(beam_[parent].words, end.word + uint64_t{1}), score});
+        }
+        states_.clear();
+        for (const Complete& way : ways) states_.push_back(way.end.state);
+        scorer_.prepare(states_);
         std::vector<Complete> found;
         std::unordered_map<uint64_t, size_t> place;
-        std::vector<WordEnd> ends;
-        prepare_to_finish();
-        for (const Hypothesis& hypothesis : beam_) {
-            const bool is_open = hypothesis.node != 0;
-            ends.clear();
-            if (is_open)
-                append_ends(hypothesis.node, hypothesis.state, ends);
-            else
-                ends.push_back({0, hypothesis.state, 0.0, 0.0});
-            for (const WordEnd& end : ends) {
-                const double skip = is_open ? config_.boundary_skip_log_prob : 0.0;
-                const double final = config_.lm_weight * scorer_.finish(end.state);
-                const double score = hypothesis.score + end.gain + skip + final;
-                if (!(score > -std::numeric_limits<double>::infinity())) continue;
-                const uint64_t words = is_open ? mix(hypothesis.words, end.word + uint64_t{1}) : hypothesis.words;
-                const auto [at, is_new] = place.try_emplace(words, found.size());
-                if (is_new) {
-                    found.push_back({&hypothesis, end, words, score, score});
-                    continue;
-                }
-                Complete& same = found[at->second];
-                same.score = candidates_.plus(same.score, score);
-                if (score > same.best) {
-                    same.hypothesis = &hypothesis;
-                    same.end = end;
-                    same.best = score;
-                }
-            }
+        for (Complete& way : ways) {
+            way.score = way.best = way.score + config_.lm_weight * scorer_.finish(way.end.state);
+            if (!(way.score > -std::numeric_limits<double>::infinity())) continue;
+            const auto [at, is_new] = place.try_emplace(way.words, found.size());
+            if (is_new) found.push_back(way);
+            else found[at->second] = joined(found[at->second], way);
         }
         return found;
     }
 
-    // What `complete` will ask the scorer, all together: each open hypothesis' last word, then the end after that.
-    void prepare_to_finish() {
-        prepare_ends();
-        states_.clear();
-        for (const Hypothesis& hypothesis : beam_) states_.push_back(hypothesis.state);
-        scorer_.prepare(states_);
-        std::vector<WordEnd> ends;
-        for (const Hypothesis& hypothesis : beam_)
-            if (hypothesis.node != 0) append_ends(hypothesis.node, hypothesis.state, ends);
-        states_.clear();
-        for (const WordEnd& end : ends) states_.push_back(end.state);
-        scorer_.prepare(states_);
+    // Two ways with the same words as one.
+    Complete joined(const Complete& first, const Complete& second) const {
+        Complete both = second.best > first.best ? second : first;
+        both.score = candidates_.plus(first.score, second.score);
+        return both;
     }
 
     void find_allowed() {

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from asr.config import DecodingConfig
-from asr.decoder.history import History, PathWord
+from asr.decoder.history import History, PathWord, Reading
 from asr.decoder.inputs import FLOOR, check_log_probs
 from asr.types import FloatArray
 from lm.lexicon import Lexicon
@@ -140,18 +140,20 @@ class LexiconSearch:
 
     def finish(self) -> list[PathWord]:
         """End the utterance and return the words that were not taken yet; then start anew, the frame count going on."""
-        best_words = self._history.path(int(self._beam.history[0]))
+        unfinished = self._stable + self._history.path(int(self._beam.history[0]))
+        readings = self.finish_many(1)
+        return readings[0].words if readings else unfinished
+
+    def finish_many(self, count: int) -> list[Reading]:
+        """End the utterance in up to `count` ways, best first: none where no word sequence may end here."""
         readings: dict[int, _Complete] = {}
         for reading in self._complete():
             same = readings.get(reading.words)
             readings[reading.words] = same.joined(reading, self._plus) if same else reading
-        if readings:
-            best = max(readings.values(), key=lambda reading: reading.score)
-            best_words = self._history.path(int(self._beam.history[best.hypothesis]))
-            best_words += [self._path_word(best.hypothesis, best.end)] if best.end else []
-        words = self._stable + best_words
+        ranked = sorted(readings.values(), key=lambda reading: -reading.score)[:count]
+        found = [Reading(self._stable + self._words_of(way), way.score) for way in ranked]
         self._restart()
-        return words
+        return found
 
     def history_size(self) -> int:
         """Words held for the hypotheses: what memory grows with."""
@@ -340,6 +342,10 @@ class LexiconSearch:
         start_frame, end_frame = int(beam.start[index]), int(beam.end[index])
         return PathWord(end.word, start_frame, end_frame, float(beam.acoustic_at_end[index]), end.language)
 
+    def _words_of(self, way: _Complete) -> list[PathWord]:
+        words = self._history.path(int(self._beam.history[way.hypothesis]))
+        return [*words, self._path_word(way.hypothesis, way.end)] if way.end else words
+
     def _settle_old(self) -> None:
         """Give up hypotheses that disagree with the best one about words of long ago; keep the history small."""
         leaves = self._beam.history.tolist()
@@ -358,24 +364,19 @@ class LexiconSearch:
         self._beam = self._beam._replace(history=np.array(history, np.int64))
 
     def _complete(self) -> Iterator[_Complete]:
-        """Each way in which the utterance may end here."""
-        config, beam = self._config, self._beam
-        self._prepare_ends()
-        self._prepare(beam.state.tolist())
-        if self._remembering:
-            open_at = [(n, s) for n, s in zip(beam.node.tolist(), beam.state.tolist(), strict=True) if n]
-            self._prepare([end.state for key in open_at for end in self._ends_of(*key)])
-        for index, (node, state) in enumerate(zip(beam.node.tolist(), beam.state.tolist(), strict=True)):
-            score, words = float(beam.score[index]), beam.words[index : index + 1]
-            if node == 0:
-                final = config.lm_weight * self._scorer.finish(state)
-                yield _Complete(index, None, int(words[0]), score + final, score + final)
-                continue
-            for end in self._ends_of(node, state):
-                final = config.lm_weight * self._scorer.finish(end.state)
-                total = score + end.gain + config.boundary_skip_log_prob + final
-                after = _mix(words, np.array([end.word + 1], np.uint64))
-                yield _Complete(index, end, int(after[0]), total, total)
+        """Each way in which the utterance may end: after words that are over, then with the last word of the others."""
+        beam, ends = self._beam, self._word_ends()
+        root = np.flatnonzero(beam.node == 0)
+        spoken = np.array([end.word + 1 for end in ends.words], np.uint64)
+        hashes = np.concatenate([beam.words[root], _mix(beam.words[ends.parent], spoken)]).tolist()
+        scores = np.concatenate([beam.score[root], ends.score + self._config.boundary_skip_log_prob]).tolist()
+        states = beam.state[root].tolist() + ends.state.tolist()
+        ways = [(i, None) for i in root.tolist()] + list(zip(ends.parent.tolist(), ends.words, strict=True))
+        self._prepare(states)
+        for (index, end), state, words, score in zip(ways, states, hashes, scores, strict=True):
+            total = score + self._config.lm_weight * self._scorer.finish(state)
+            if total > -np.inf:
+                yield _Complete(index, end, words, total, total)
 
 
 def _plain(parent: IntArray, node: IntArray, emitted: BoolArray, state: IntArray, score: ScoreArray) -> _Candidates:

@@ -6,8 +6,10 @@
 #include <optional>
 #include <utility>
 
+#include "bound_grammar.hpp"
 #include "lexicon_search.hpp"
 #include "neural_scorer.hpp"
+#include "phrase_scorer.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -136,6 +138,16 @@ class BoundNeural final : private Arrays, public NeuralScorer {
     }
 };
 
+// Arrays of a PhraseAutomaton by name.
+class BoundPhrases final : private Arrays, public PhraseScorer {
+  public:
+    BoundPhrases(nb::dict arrays, WordScorer& inner, uint32_t inner_words, double unlisted_log_share)
+        : Arrays(std::move(arrays)),
+          PhraseScorer({data<uint32_t>("first_arc"), data<uint32_t>("arc_word"), data<uint32_t>("fail"),
+                        data<double>("lent"), data<double>("earned")},
+                       inner, inner_words, unlisted_log_share) {}
+};
+
 nb::list to_python(const std::vector<PathWord>& words) {
     nb::list result;
     for (const PathWord& word : words)
@@ -161,6 +173,12 @@ class BoundSearch {
     nb::list take_stable() { return to_python(search_.take_stable()); }
     nb::list best() { return to_python(search_.best()); }
     nb::list finish() { return to_python(search_.finish()); }
+    nb::list finish_many(size_t count) {
+        nb::list result;
+        for (const Reading& reading : search_.finish_many(count))
+            result.append(nb::make_tuple(to_python(reading.words), reading.score));
+        return result;
+    }
     int64_t trailing_silence() const { return search_.trailing_silence(); }
     size_t history_size() const { return search_.history_size(); }
 
@@ -179,6 +197,13 @@ NB_MODULE(_native, module) {
     nb::class_<BoundNeural, WordScorer>(module, "NeuralScorer")
         .def(nb::init<nb::dict, size_t, nb::object, WordScorer*, double>(), nb::keep_alive<1, 5>(), "arrays"_a,
              "context"_a, "predict"_a, "ngram"_a.none(), "share"_a);
+    nb::class_<BoundGrammar, WordScorer>(module, "GrammarScorer").def(nb::init<const nb::object&>(), "grammar"_a);
+    nb::class_<BoundConstrained, WordScorer>(module, "ConstrainedScorer")
+        .def(nb::init<const nb::object&, WordScorer&, const WordIds&>(), nb::keep_alive<1, 3>(), "grammar"_a, "inner"_a,
+             "inner_words"_a);
+    nb::class_<BoundPhrases, WordScorer>(module, "PhraseScorer")
+        .def(nb::init<nb::dict, WordScorer&, uint32_t, double>(), nb::keep_alive<1, 3>(), "arrays"_a, "inner"_a,
+             "inner_words"_a, "unlisted_log_share"_a);
     nb::class_<BoundTrie>(module, "Trie").def(nb::init<nb::dict>(), "arrays"_a);
     nb::class_<BoundSearch>(module, "Search")
         .def(nb::init<const BoundTrie&, WordScorer&, size_t, double, double, double, double, double, double, int64_t,
@@ -191,6 +216,7 @@ NB_MODULE(_native, module) {
         .def("best", &BoundSearch::best)
         .def("trailing_silence", &BoundSearch::trailing_silence)
         .def("finish", &BoundSearch::finish)
+        .def("finish_many", &BoundSearch::finish_many, "count"_a)
         .def("history_size", &BoundSearch::history_size);
 }
 

@@ -8,12 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 from asr.config import DecodingConfig
-from asr.decoder.history import PathWord
+from asr.decoder.history import PathWord, Reading
 from asr.decoder.inputs import check_log_probs
 from asr.types import FloatArray
+from lm.grammar.scorer import ConstrainedScorer, GrammarScorer
 from lm.lexicon import Lexicon
 from lm.neural import NeuralScorer
 from lm.ngram import NgramScorer
+from lm.phrases import UNLISTED_LOG_SHARE, PhraseScorer
 from lm.scorer import NullScorer, Scorer
 
 try:
@@ -24,6 +26,7 @@ except ImportError:
 _TRIE_ARRAYS = (
     "node_label", "node_first_child", "node_first_entry", "node_lookahead", "entry_word", "entry_log_prob",
 )  # fmt: skip
+_PHRASE_ARRAYS = ("first_arc", "arc_word", "fail", "lent", "earned")
 
 
 def available() -> bool:
@@ -70,6 +73,11 @@ class NativeSearch:
         """End the utterance and return the words that were not taken yet; then start anew, the frame count going on."""
         return [PathWord(*word) for word in self._search.finish()]
 
+    def finish_many(self, count: int) -> list[Reading]:
+        """End the utterance in up to `count` ways, best first: none where no word sequence may end here."""
+        found = self._search.finish_many(count)
+        return [Reading([PathWord(*word) for word in words], score) for words, score in found]
+
     def history_size(self) -> int:
         """Words held for the hypotheses: what memory grows with."""
         return int(self._search.history_size())
@@ -89,6 +97,13 @@ def _native_scorer(scorer: Scorer) -> _native.WordScorer:
         }  # fmt: skip
         ngram = None if scorer.ngram is None else _native_scorer(scorer.ngram)
         return _native.NeuralScorer(arrays, model.context, scorer.predict, ngram, scorer.share)
+    if type(scorer) is GrammarScorer:
+        return _native.GrammarScorer(scorer)
+    if type(scorer) is ConstrainedScorer:
+        return _native.ConstrainedScorer(scorer.grammar, _native_scorer(scorer.inner), scorer.inner_words)
+    if type(scorer) is PhraseScorer:
+        arrays = {name: getattr(scorer.phrases, name) for name in _PHRASE_ARRAYS}
+        return _native.PhraseScorer(arrays, _native_scorer(scorer.inner), scorer.n_inner_words, UNLISTED_LOG_SHARE)
     return _native.PythonScorer(scorer)
 
 

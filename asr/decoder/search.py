@@ -7,7 +7,7 @@ from typing import Protocol
 
 from asr.config import DecodingConfig
 from asr.decoder import native
-from asr.decoder.history import PathWord
+from asr.decoder.history import PathWord, Reading
 from asr.decoder.lexicon_search import LexiconSearch
 from asr.errors import OptionError
 from asr.types import FloatArray
@@ -41,6 +41,12 @@ class Search(Protocol):
 
     def finish(self) -> list[PathWord]:
         """End the utterance and return the words that were not taken yet; then start anew, the frame count going on."""
+
+    def finish_many(self, count: int) -> list[Reading]:
+        """End the utterance in up to `count` ways, best first: none where no word sequence may end here.
+
+        Then start anew, as `finish` does.
+        """
 
 
 def create_search(lexicon: Lexicon, scorer: Scorer, config: DecodingConfig) -> Search:

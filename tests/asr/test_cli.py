@@ -151,8 +151,10 @@ def test_unusual_audio_works(run, folder, speech):
     ("arguments", "message"),
     [
         (["--domain", "medical"], "this bundle has none"),
-        (["--grammar", r"\d+"], "grammar"),
-        (["--phrases", "phrases.txt"], "phrases"),
+        (["--grammar", "xolo"], "none of its words can be spoken"),
+        (["--grammar", "{who}", "--list", "who"], "--list: expected NAME=FILE, found 'who'"),
+        (["--list", "who=phrases.txt"], "--list: expected with --grammar"),
+        (["--phrases", "phrases.txt"], "phrases.txt:1"),
         (["--phrases", "nowhere.txt"], "nowhere.txt"),
         (["--phrases", "a.wav"], "a.wav: expected UTF-8"),
         (["--chunk-ms", "500"], "320, 640, 1280"),
@@ -161,11 +163,34 @@ def test_unusual_audio_works(run, folder, speech):
     ],
 )
 def test_bad_options_are_one_line(run, folder, arguments, message):
-    Path("phrases.txt").write_text("stop\n")
+    Path("phrases.txt").write_text("stop\tstop\theavy\n")
     code, out, err = run("transcribe", "a.wav", "a.wav", *arguments)
     assert (code, out) == (2, "")
     assert err.count("\n") == 1
     assert message in err
+
+
+def test_a_wrong_pattern_is_shown_with_its_place(run, folder):
+    code, out, err = run("transcribe", "a.wav", "--grammar", "cat(?=s)")
+    assert (code, out) == (2, "")
+    assert err.splitlines()[1:] == ["  cat(?=s)", "     ^"]
+
+
+def test_grammar_and_phrases(run, folder, speak):
+    soundfile.write("order.wav", speak("stop tack").samples, RATE_HZ)
+    Path("what.txt").write_text("Tack\nCat\n")
+    Path("likely.txt").write_text("tack\npin\tpin\t2.0\n")
+    options = ["--grammar", "Stop (?P<what>{what})", "--list", "what=what.txt", "--phrases", "likely.txt"]
+    assert run("transcribe", "order.wav", *options) == (0, "Stop Tack\n", "")
+    code, out, _ = run("transcribe", "order.wav", *options, "--format", "json")
+    match = json.loads(out)["match"]
+    assert code == 0
+    assert match["accepted"]
+    assert match["spoken"] == "stop tack"
+    assert match["groups"]["what"]["text"] == "Tack"
+    code, out, err = run("transcribe", "order.wav", "--grammar", "pin pin pin", "--on-reject", "empty")
+    assert (code, out) == (0, "\n")
+    assert "no match of the grammar; heard: stop tack" in err
 
 
 def break_manifest(text):

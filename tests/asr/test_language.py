@@ -1,17 +1,20 @@
 """Bundles with a neural language model: domains, adapters of the user's own, and manifests that do not fit."""
 
+import hashlib
 import shutil
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+onnx = pytest.importorskip("onnx")
 
 import asr  # noqa: E402
 from asr.bundle import DomainInfo  # noqa: E402
 from asr.cli import main  # noqa: E402
 from export.language_model import write_language_model  # noqa: E402
-from lm.neural import NeuralModel  # noqa: E402
+from lm.arrayfile import open_array_file, write_array_file  # noqa: E402
+from lm.neural import KIND, NeuralModel  # noqa: E402
 from lm.train.checkpoint import TrainedModel  # noqa: E402
 from lm.train.fofe import Adapter, AdapterConfig, LanguageModel  # noqa: E402
 from lm.train.recipe import LanguageModelConfig  # noqa: E402
@@ -151,3 +154,52 @@ def test_a_model_alone_needs_no_ngram(bundle, edit_manifest, speak):
     edit_manifest(bundle, change)
     speech = speak("pin cat stop")
     assert asr.Recognizer(bundle).transcribe((speech.samples, RATE_HZ)).text == speech.text
+
+
+def rewrite(path, change):
+    """Write `lm.bin` again with changed arrays."""
+    file = open_array_file(path, kind=KIND)
+    arrays = {name: array.copy() for name, array in file.arrays.items()}
+    change(arrays)
+    write_array_file(path, kind=KIND, arrays=arrays, meta=file.meta)
+
+
+def one_word_more(folder):
+    rewrite(folder / "lm.bin", lambda arrays: arrays.update(unknown_log_share=np.zeros(2, np.float16)))
+
+
+def too_large_weights(folder):
+    """Finite weights whose products are not."""
+    rewrite(folder / "lm.bin", lambda arrays: arrays["layer_bias.0"].fill(3e38))
+    rewrite(folder / "lm.bin", lambda arrays: arrays["weight.1"].fill(127))
+    rewrite(folder / "lm.bin", lambda arrays: arrays["weight_scale.1"].fill(1.0))
+
+
+def doubled_output(folder):
+    """A graph that gives twice as many numbers as an embedding has."""
+    model = onnx.load(folder / "lm.onnx", load_external_data=False)
+    model.graph.node[-1].output[0] = "half"
+    model.graph.node.append(onnx.helper.make_node("Concat", ["half", "half"], ["predicted"], axis=1))
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value *= 2
+    (folder / "lm.onnx").write_bytes(model.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (one_word_more, f"expected the {len(WORDS)} words of lexicon.bin, found {len(WORDS) - 1} .* and 2 without"),
+        (too_large_weights, "lm.onnx: does not fit .*lm.bin: .*NaN or infinity"),
+        (doubled_output, r"lm.onnx: does not fit .*lm.bin: expected an output of shape \(1, 4\), found \(1, 8\)"),
+    ],
+)
+def test_models_that_do_not_fit_are_refused_when_they_are_opened(bundle, edit_manifest, change, message):
+    change(bundle)
+
+    def update(manifest):
+        for name in ("lm.onnx", "lm.bin"):
+            data = (bundle / name).read_bytes()
+            manifest["files"][name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+    edit_manifest(bundle, update)
+    with pytest.raises(asr.BundleFileError, match=message):
+        asr.Recognizer(bundle)

@@ -287,10 +287,8 @@ def test_chunk_sizes_that_the_model_lacks(recognizer, tiny_bundle, chunk_ms):
 
 
 def test_options_that_are_not_there(recognizer, tiny_bundle):
-    with pytest.raises(asr.OptionError, match="grammar"):
-        recognizer.create_stream(grammar=r"\d+")
     with pytest.raises(asr.OptionError, match="phrases"):
-        recognizer.transcribe((np.zeros(100, np.float32), RATE_HZ), phrases=[])
+        recognizer.transcribe((np.zeros(100, np.float32), RATE_HZ), phrases=["cat", 7])
     with pytest.raises(asr.OptionError, match="n_threads"):
         asr.Recognizer(tiny_bundle, n_threads=0)
 

@@ -5,6 +5,7 @@ from itertools import groupby, product
 
 import numpy as np
 import pytest
+from graph_paths import accept
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -74,43 +75,6 @@ def readings(labels, ngram):
 
     read(tuple(label for label, _ in groupby(labels) if label), (), 0.0)
     return found
-
-
-def accept(graph, labels):
-    """Least cost of every word sequence on the graph's paths with these frame labels."""
-    beam = close(graph, {(graph.start, ()): 0.0})
-    for label in labels:
-        reached = {}
-        for (state, words), cost in beam.items():
-            for arc in graph.arcs[state]:
-                if arc.ilabel == label + 1:
-                    put(reached, (arc.target, words), cost + arc.cost)
-        beam = close(graph, reached)
-    found = {}
-    for (state, words), cost in beam.items():
-        if graph.final_cost[state] < math.inf:
-            put(found, words, cost + graph.final_cost[state])
-    return found
-
-
-def close(graph, beam):
-    """The beam with everything that epsilon arcs reach; they have no cycles."""
-    pending, closed = list(beam.items()), dict(beam)
-    while pending:
-        (state, words), cost = pending.pop()
-        for arc in graph.arcs[state]:
-            if arc.ilabel == 0:
-                key = (arc.target, (*words, arc.olabel) if arc.olabel else words)
-                if put(closed, key, cost + arc.cost):
-                    pending.append((key, cost + arc.cost))
-    return closed
-
-
-def put(costs, key, cost):
-    is_better = cost < costs.get(key, math.inf)
-    if is_better:
-        costs[key] = cost
-    return is_better
 
 
 @pytest.mark.parametrize("bigrams", [BIGRAMS, {}], ids=["bigrams", "unigrams"])

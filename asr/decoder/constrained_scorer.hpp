@@ -1,0 +1,131 @@
+// The twins of GrammarScorer and ConstrainedScorer in lm/grammar/scorer.py. Where a word leads in the grammar is asked in
+// Python once, and remembered.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <stdexcept>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "history.hpp"
+#include "word_scorer.hpp"
+
+namespace sottovoce {
+
+// What a grammar lets follow; -1 is nothing.
+class GrammarTable {
+  public:
+    using Follow = std::function<int64_t(int64_t state, uint32_t word)>;
+    using IsFinal = std::function<bool(int64_t state)>;
+
+    GrammarTable(int64_t start, Follow follow, IsFinal is_final)
+        : start_(start), follow_(std::move(follow)), is_final_(std::move(is_final)) {}
+
+    int64_t start() const { return start_; }
+
+    int64_t follow(int64_t state, uint32_t word) {
+        const uint64_t key = static_cast<uint64_t>(state) << 32 | word;
+        const auto place = after_.find(key);
+        return place != after_.end() ? place->second : after_[key] = follow_(state, word);
+    }
+
+    bool is_final(int64_t state) {
+        const auto place = final_.find(state);
+        return place != final_.end() ? place->second : final_[state] = is_final_(state);
+    }
+
+  private:
+    const int64_t start_;
+    const Follow follow_;
+    const IsFinal is_final_;
+    std::unordered_map<uint64_t, int64_t> after_;
+    std::unordered_map<int64_t, bool> final_;
+};
+
+class GrammarScorer : public WordScorer {
+  public:
+    explicit GrammarScorer(GrammarTable table) : table_(std::move(table)) {}
+
+    int64_t start() override { return table_.start(); }
+    Step step(int64_t state, uint32_t word) override {
+        const int64_t following = table_.follow(state, word);
+        return following < 0 ? Step{state, kForbidden} : Step{following, 0.0};
+    }
+    double finish(int64_t state) override { return table_.is_final(state) ? 0.0 : kForbidden; }
+
+    static constexpr double kForbidden = -std::numeric_limits<double>::infinity();
+
+  private:
+    GrammarTable table_;
+};
+
+class ConstrainedScorer : public WordScorer {
+  public:
+    ConstrainedScorer(GrammarTable table, WordScorer& inner, std::vector<uint32_t> inner_words)
+        : table_(std::move(table)), inner_(inner), inner_words_(std::move(inner_words)) {}
+
+    int64_t start() override { return keep({inner_.start(), table_.start()}); }
+
+    Step step(int64_t state, uint32_t word) override {
+        const Pair pair = pairs_.at(state);
+        const int64_t following = table_.follow(pair.constraint, word);
+        if (following < 0) return {state, GrammarScorer::kForbidden};
+        const Step step = inner_.step(pair.inner, inner_words_.at(word));
+        return {keep({step.state, following}), step.log_prob};
+    }
+
+    double finish(int64_t state) override {
+        const Pair pair = pairs_.at(state);
+        return table_.is_final(pair.constraint) ? inner_.finish(pair.inner) : GrammarScorer::kForbidden;
+    }
+
+    bool needs_interpreter() const override { return inner_.needs_interpreter(); }
+    void prepare(const std::vector<int64_t>& states) override { inner_.prepare(inner_states(states)); }
+    bool is_crowded() const override { return inner_.is_crowded(); }
+
+    void retain(const std::vector<int64_t>& states) override {
+        const std::vector<int64_t> inner = inner_states(states);
+        std::unordered_map<int64_t, Pair> kept;
+        for (const int64_t state : states) kept.emplace(state, pairs_.at(state));
+        pairs_.swap(kept);
+        ids_.clear();
+        for (const auto& [state, pair] : pairs_) ids_.emplace(pair, state);
+        inner_.retain(inner);
+    }
+
+  private:
+    struct Pair {
+        int64_t inner, constraint;
+        bool operator==(const Pair& other) const { return inner == other.inner && constraint == other.constraint; }
+    };
+    struct PairHash {
+        size_t operator()(const Pair& pair) const {
+            return mix(mix(0, static_cast<uint64_t>(pair.inner)), static_cast<uint64_t>(pair.constraint));
+        }
+    };
+
+    int64_t keep(const Pair& pair) {
+        const auto [place, is_new] = ids_.try_emplace(pair, next_id_);
+        if (is_new) pairs_.emplace(next_id_++, pair);
+        return place->second;
+    }
+
+    std::vector<int64_t> inner_states(const std::vector<int64_t>& states) const {
+        std::vector<int64_t> inner;
+        for (const int64_t state : states) inner.push_back(pairs_.at(state).inner);
+        return inner;
+    }
+
+    GrammarTable table_;
+    WordScorer& inner_;
+    const std::vector<uint32_t> inner_words_;
+    std::unordered_map<int64_t, Pair> pairs_;
+    std::unordered_map<Pair, int64_t, PairHash> ids_;
+    int64_t next_id_ = 0;
+};
+
+}  // namespace sottovoce

@@ -1,0 +1,103 @@
+// The twin of PhraseScorer in lm/phrases.py, with equal states and log-probabilities.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <stdexcept>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "history.hpp"
+#include "word_scorer.hpp"
+
+namespace sottovoce {
+
+// Arrays of a PhraseAutomaton; the arc i leads to node i + 1.
+struct PhraseTable {
+    const uint32_t *first_arc, *arc_word, *fail;
+    const double *lent, *earned;
+};
+
+class PhraseScorer : public WordScorer {
+  public:
+    PhraseScorer(const PhraseTable& table, WordScorer& inner, uint32_t inner_words, double unlisted_log_share)
+        : table_(table), inner_(inner), inner_words_(inner_words), unlisted_log_share_(unlisted_log_share) {}
+
+    int64_t start() override { return keep({inner_.start(), 0}); }
+
+    Step step(int64_t state, uint32_t word) override {
+        const Pair pair = found(state);
+        const bool is_known = word < inner_words_;
+        const Step inner = inner_.step(pair.inner, is_known ? word : kUnknownWord);
+        const uint32_t next = follow(pair.node, word);
+        const double log_prob = is_known ? inner.log_prob : inner.log_prob + unlisted_log_share_;
+        const double boost = table_.lent[next] - table_.lent[pair.node] + table_.earned[next];
+        return {keep({inner.state, next}), log_prob + boost};
+    }
+
+    double finish(int64_t state) override {
+        const Pair pair = found(state);
+        return inner_.finish(pair.inner) - table_.lent[pair.node];
+    }
+
+    bool needs_interpreter() const override { return inner_.needs_interpreter(); }
+    void prepare(const std::vector<int64_t>& states) override {
+        std::vector<int64_t> inner;
+        for (const int64_t state : states) inner.push_back(found(state).inner);
+        inner_.prepare(inner);
+    }
+    bool is_crowded() const override { return pairs_.size() >= kCrowd || inner_.is_crowded(); }
+
+    void retain(const std::vector<int64_t>& states) override {
+        std::unordered_map<int64_t, Pair> kept;
+        std::vector<int64_t> inner;
+        for (const int64_t state : states) {
+            kept.emplace(state, found(state));
+            inner.push_back(found(state).inner);
+        }
+        pairs_ = std::move(kept);
+        inner_.retain(inner);
+    }
+
+  private:
+    static constexpr uint32_t kUnknownWord = 0;
+    static constexpr size_t kCrowd = 4096;  // as _CROWD in phrases.py
+
+    struct Pair {
+        int64_t inner;
+        uint32_t node;
+    };
+
+    const Pair& found(int64_t state) const {
+        const auto place = pairs_.find(state);
+        if (place == pairs_.end()) throw std::out_of_range("the phrases have forgotten this state");
+        return place->second;
+    }
+
+    int64_t keep(const Pair& pair) {
+        const uint64_t hash = mix(mix(0, static_cast<uint64_t>(pair.inner) + 1), uint64_t{pair.node} + 1);
+        const auto state = static_cast<int64_t>(hash >> 1);
+        pairs_.insert_or_assign(state, pair);
+        return state;
+    }
+
+    uint32_t follow(uint32_t node, uint32_t word) const {
+        for (;;) {
+            const uint32_t* const end = table_.arc_word + table_.first_arc[node + 1];
+            const uint32_t* const place = std::lower_bound(table_.arc_word + table_.first_arc[node], end, word);
+            if (place != end && *place == word) return static_cast<uint32_t>(place - table_.arc_word) + 1;
+            if (node == 0) return 0;
+            node = table_.fail[node];
+        }
+    }
+
+    const PhraseTable table_;
+    WordScorer& inner_;
+    const uint32_t inner_words_;
+    const double unlisted_log_share_;
+    std::unordered_map<int64_t, Pair> pairs_;
+};
+
+}  // namespace sottovoce

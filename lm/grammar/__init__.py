@@ -1,0 +1,1 @@
+"""Grammars: what may be said, as regular expressions over written text."""

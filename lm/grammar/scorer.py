@@ -1,0 +1,111 @@
+"""A grammar as a scorer of words: it forbids what may not be said, alone or on top of a language model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+
+import numpy as np
+
+from lm.grammar.automaton import DEAD
+from lm.grammar.spoken import SpokenAutomaton
+from lm.scorer import RememberingScorer, Scorer
+
+_NEVER = float("-inf")
+
+
+class GrammarScorer:
+    """A `Scorer`: 0 for every word that may follow, minus infinity for all others.
+
+    Its states are those of the automaton.
+    """
+
+    def __init__(self, automaton: SpokenAutomaton, spell: Callable[[int], str]) -> None:
+        """Take the automaton, and the spelling of a word id."""
+        self.automaton = automaton
+        self._spell = cache(spell)
+
+    def start(self) -> int:
+        """State before the first word."""
+        return self.automaton.start
+
+    def step(self, state: int, word: int) -> tuple[int, float]:
+        """Next state, and 0 or minus infinity."""
+        following = self.follow(state, word)
+        return (state, _NEVER) if following == DEAD else (following, 0.0)
+
+    def finish(self, state: int) -> float:
+        """0 where a match is complete, else minus infinity."""
+        return 0.0 if self.automaton.is_final(state) else _NEVER
+
+    def follow(self, state: int, word: int) -> int:
+        """The state after a word, or `DEAD`."""
+        return self.automaton.step(state, self._spell(word))
+
+    def is_final(self, state: int) -> bool:
+        """Whether a match is complete."""
+        return self.automaton.is_final(state)
+
+
+class ConstrainedScorer:
+    """A grammar over a language model: what may follow is scored by the model; a `RememberingScorer`.
+
+    A state stands for one of the model and one of the grammar.
+    """
+
+    def __init__(self, grammar: GrammarScorer, inner: Scorer, inner_words: Sequence[int] | np.ndarray) -> None:
+        """Combine.
+
+        Args:
+            grammar: what may follow.
+            inner: the language model.
+            inner_words: (W,) the model's id of each word of the grammar's lexicon.
+        """
+        self.grammar, self.inner = grammar, inner
+        self.inner_words = np.asarray(inner_words, np.uint32)
+        self._remembering = inner if isinstance(inner, RememberingScorer) else None
+        self._ids: dict[tuple[int, int], int] = {}
+        self._pairs: dict[int, tuple[int, int]] = {}
+        self._next_id = 0
+
+    def start(self) -> int:
+        """State before the first word."""
+        return self._keep(self.inner.start(), self.grammar.start())
+
+    def step(self, state: int, word: int) -> tuple[int, float]:
+        """Next state, and the model's log-probability; minus infinity for what the grammar forbids."""
+        inner, constraint = self._pairs[state]
+        following = self.grammar.follow(constraint, word)
+        if following == DEAD:
+            return state, _NEVER
+        after, log_prob = self.inner.step(inner, int(self.inner_words[word]))
+        return self._keep(after, following), log_prob
+
+    def finish(self, state: int) -> float:
+        """The model's log-probability that this is the end; minus infinity where the grammar has more to come."""
+        inner, constraint = self._pairs[state]
+        return self.inner.finish(inner) if self.grammar.is_final(constraint) else _NEVER
+
+    def prepare(self, states: Iterable[int]) -> None:
+        """Have the model prepare."""
+        if self._remembering:
+            self._remembering.prepare([self._pairs[state][0] for state in states])
+
+    def is_crowded(self) -> bool:
+        """Whether the model keeps too much."""
+        return self._remembering is not None and self._remembering.is_crowded()
+
+    def retain(self, states: Iterable[int]) -> None:
+        """Forget all states but these."""
+        self._pairs = {state: self._pairs[state] for state in states}
+        self._ids = {pair: state for state, pair in self._pairs.items()}
+        if self._remembering:
+            self._remembering.retain(sorted({inner for inner, _ in self._ids}))
+
+    def _keep(self, inner: int, constraint: int) -> int:
+        state = self._ids.get((inner, constraint))
+        if state is None:
+            state = self._ids[inner, constraint] = self._next_id
+            self._pairs[state] = inner, constraint
+            self._next_id += 1
+        return state

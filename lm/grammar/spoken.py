@@ -1,0 +1,379 @@
+"""What may be said for what a pattern writes: characters and readings composed, one spoken word at a time.
+
+A configuration is (character state, reading mode, words that may still be skipped). A state stands for a set of them,
+so that it is one integer, equal sets have equal futures, and a beam forks it for free. States are made when they are
+first reached. What was written is worked out afterwards, from the words alone (`SpokenAutomaton.writings`): of all
+ways to write them the cheapest.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from lm.g2p import normalize_word
+from lm.grammar.automaton import DEAD, CharAutomaton
+from lm.grammar.errors import GrammarTooLargeError
+from lm.grammar.readings import ANY_DIGIT, START, Mode, Reading, Readings
+from lm.grammar.vocabulary import Vocabulary
+
+FILLERS = ("um", "uh", "er", "please", "okay", "well", "so")
+"""Words that `edits` lets a speaker insert."""
+
+_SILENT = {" ": 0.05, "-": 1.9, **dict.fromkeys("\t\n,;:()[]{}\"'?!/", 2.0), ".": 2.1}
+"""Characters that are written but not said, and what each costs."""
+_MOST_SILENT = 3  # in a row
+_MOST_STATES = 200_000
+_JOINED_WORDS, _JOINED_UNITS = 1.5, 0.1  # cost of no character between two plain words, or between one and a unit
+_NOTHING, _PLAIN, _UNIT = range(3)  # what a configuration wrote last
+
+
+class Configuration(NamedTuple):
+    """One way to have got somewhere."""
+
+    chars: int
+    """State of the character automaton."""
+    mode: Mode
+    edits: int
+    """Words that may still be skipped."""
+
+
+class _Trail(NamedTuple):
+    """The cheapest way to one configuration."""
+
+    cost: float
+    before: _Trail | None
+    word: int  # index of the spoken word that wrote `output`; -1 for silent characters
+    output: str
+    is_closed: bool  # a unit is complete after this
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Words `first_word` to `last_word` - 1 wrote the characters `start` to `end` - 1."""
+
+    first_word: int
+    last_word: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """One way to write spoken words."""
+
+    text: str
+    cost: float
+    pieces: tuple[Piece, ...]
+
+
+class SpokenAutomaton:
+    """Integer states over spoken words; see the module."""
+
+    def __init__(
+        self, chars: CharAutomaton, readings: Readings | None, vocabulary: Vocabulary, *, edits: int = 0
+    ) -> None:
+        """Compose.
+
+        Args:
+            chars: what may be written.
+            readings: how things other than plain words are said; None where nothing but plain words is.
+            vocabulary: the plain words that the pattern writes.
+            edits: words of `FILLERS` that may be said besides.
+        """
+        self.chars, self.readings, self._edits = chars, readings, edits
+        self._open, self._spelt = vocabulary.open_classes, vocabulary.spelt
+        self.spellings: dict[str, list[str]] = {}
+        self.unspeakable: list[str] = []
+        for written in sorted(vocabulary.words):
+            spoken = _spoken(written)
+            if spoken is None:
+                self.unspeakable.append(written)
+            else:
+                self.spellings.setdefault(spoken, []).append(written)
+        self._ids: dict[frozenset[Configuration], int] = {}
+        self._configs: list[frozenset[Configuration]] = []
+        self._after: dict[tuple[int, str], int] = {}
+        self._final: dict[int, bool] = {}
+        self._useful: dict[tuple[int, Mode], bool] = {}
+        self._plain_runs: dict[tuple[int, str], tuple[tuple[int, str], ...]] = {}
+        self._silent_runs: dict[int, tuple[tuple[int, str, float], ...]] = {}
+        self.start = self._intern(self._closure([Configuration(chars.start, START, edits)]))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether words of any list may be said in places."""
+        return bool(self._open)
+
+    def words(self) -> frozenset[str]:
+        """Every word that may be said, those of open places apart."""
+        return frozenset(self.spellings) | self.reading_words() | frozenset(FILLERS if self._edits else ())
+
+    def reading_words(self) -> frozenset[str]:
+        """Those that are not, or not only, written as they are spoken."""
+        if self.readings is None:
+            return frozenset()
+        return self.readings.vocabulary(self.chars.allows, lambda letter: letter.lower() in self._spelt)
+
+    def takes_plain(self, word: str) -> bool:
+        """Whether a word may be written as it is spoken, somewhere."""
+        return word in self.spellings or self._is_open_word(word)
+
+    def step(self, state: int, word: str) -> int:
+        """The state after `word`; DEAD where it may not follow."""
+        key = state, word
+        following = self._after.get(key)
+        if following is None:
+            following = self._after[key] = self._intern(self._closure(self._moved(self._configs[state], word)))
+        return following
+
+    def configurations(self, state: int) -> frozenset[Configuration]:
+        """What a state stands for."""
+        return self._configs[state]
+
+    def following(self, state: int) -> list[str]:
+        """Words of `words` that may follow."""
+        return [word for word in self._sorted_words if self.step(state, word) != DEAD]
+
+    @cached_property
+    def _sorted_words(self) -> list[str]:
+        return sorted(self.words())
+
+    def is_final(self, state: int) -> bool:
+        """Whether what was said may end here."""
+        known = self._final.get(state)
+        if known is None:
+            known = self._final[state] = any(
+                config.mode == START and self.chars.is_accepting(config.chars) for config in self._configs[state]
+            )
+        return known
+
+    def writings(self, words: Sequence[str]) -> list[Writing]:
+        """All ways to write the words that match, cheapest first; one for each text."""
+        trails = self._trails(words)
+        found: dict[str, Writing] = {}
+        for (config, _), trail in sorted(trails.items(), key=lambda item: item[1].cost):
+            if config.mode == START and self.chars.is_accepting(config.chars):
+                writing = _writing(trail)
+                found.setdefault(writing.text, writing)
+        return list(found.values())
+
+    def prefix(self, words: Sequence[str]) -> tuple[str, str]:
+        """What is written for the beginning of a match: what all its ways share, and the rest of the cheapest one."""
+        trails = sorted(self._trails(words).values(), key=lambda trail: trail.cost)
+        texts = [_writing(trail).text for trail in trails]
+        if not texts:
+            return "", ""
+        shared = 0
+        while all(len(text) > shared and text[shared] == texts[0][shared] for text in texts):
+            shared += 1
+        return texts[0][:shared], texts[0][shared:]
+
+    def _intern(self, configs: frozenset[Configuration]) -> int:
+        if not configs:
+            return DEAD
+        state = self._ids.get(configs)
+        if state is None:
+            if len(self._configs) >= _MOST_STATES:
+                raise GrammarTooLargeError(
+                    f"the grammar has more than {_MOST_STATES} states that speech can reach; make it simpler"
+                )
+            state = self._ids[configs] = len(self._configs)
+            self._configs.append(configs)
+        return state
+
+    def _moved(self, configs: Iterable[Configuration], word: str) -> list[Configuration]:
+        """Configurations right after `word`, before endings and silent characters."""
+        moved: list[Configuration] = []
+        for config in configs:
+            if self.readings is not None:
+                for reading in self.readings.after(config.mode, word):
+                    chars = self._read(config.chars, reading)
+                    if chars != DEAD:
+                        moved.append(Configuration(chars, reading.mode, config.edits))
+            if config.mode != START:
+                continue
+            moved += (Configuration(chars, START, config.edits) for chars, _ in self._written_plain(config.chars, word))
+            if config.edits and word in FILLERS:
+                moved.append(config._replace(edits=config.edits - 1))
+        return moved
+
+    def _closure(self, configs: Iterable[Configuration]) -> frozenset[Configuration]:
+        """The configurations, those that their modes may end in, and those after silent characters."""
+        found = set(configs)
+        if self.readings is not None:
+            for config in list(found):
+                for output, _ in self.readings.endings(config.mode) if config.mode != START else ():
+                    chars = self.chars.run(config.chars, output)
+                    if chars != DEAD:
+                        found.add(Configuration(chars, START, config.edits))
+        for config in list(found):
+            if config.mode == START:
+                found.update(config._replace(chars=chars) for chars, _, _ in self._after_silence(config.chars))
+        return frozenset(found)
+
+    def _read(self, chars: int, reading: Reading) -> int:
+        """The character state after a reading; DEAD where what it began cannot be written any more."""
+        after = self.chars.run(chars, reading.output)
+        if after == DEAD or reading.mode == START:
+            return after
+        key = after, reading.mode
+        is_useful = self._useful.get(key)
+        if is_useful is None:
+            assert self.readings is not None
+            shapes = self.readings.shapes(reading.mode)
+            is_useful = self._useful[key] = any(self._fits(after, shape) for shape in shapes)
+        return after if is_useful else DEAD
+
+    def _fits(self, chars: int, shape: str) -> bool:
+        """Whether something of a shape may be written, silent characters before it included."""
+        states = {chars, *(after for after, _, _ in self._after_silence(chars))}
+        for char in shape:
+            states = {
+                self.chars.step(state, c) for state in states for c in (string.digits if char == ANY_DIGIT else char)
+            }
+            states.discard(DEAD)
+        return bool(states)
+
+    def _is_open_word(self, word: str) -> bool:
+        return any(all(c in chars or c.upper() in chars for c in word if c != "'") for chars in self._open)
+
+    def _written_plain(self, chars: int, word: str) -> tuple[tuple[int, str], ...]:
+        """Character states after a word that is written as it is spoken, and how it was: in the letters' cases."""
+        key = chars, word
+        found = self._plain_runs.get(key)
+        if found is None:
+            spellings = self.spellings.get(word, [])
+            if word not in spellings and self._is_open_word(word):
+                spellings = [*spellings, word]
+            runs = [run for spelling in spellings for run in self._in_any_case(chars, spelling)]
+            found = self._plain_runs[key] = tuple(dict(runs).items())
+        return found
+
+    def _in_any_case(self, chars: int, spelling: str) -> list[tuple[int, str]]:
+        runs = {chars: ""}
+        for letter in spelling:
+            following: dict[int, str] = {}
+            for state, text in runs.items():
+                for written in dict.fromkeys((letter, letter.upper())):
+                    after = self.chars.run(state, written)
+                    if after != DEAD:
+                        following.setdefault(after, text + written)
+            runs = following
+        return list(runs.items())
+
+    def _after_silence(self, chars: int) -> tuple[tuple[int, str, float], ...]:
+        """Character states that silent characters lead to, the cheapest way to each, and its cost."""
+        found = self._silent_runs.get(chars)
+        if found is None:
+            best: dict[int, tuple[str, float]] = {}
+            border = {chars: ("", 0.0)}
+            for _ in range(_MOST_SILENT):
+                following: dict[int, tuple[str, float]] = {}
+                for state, (text, cost) in border.items():
+                    for char, price in _SILENT.items():
+                        after = self.chars.step(state, char)
+                        if after != DEAD and cost + price < best.get(after, ("", float("inf")))[1]:
+                            best[after] = following[after] = text + char, cost + price
+                border = following
+            found = self._silent_runs[chars] = tuple((state, text, cost) for state, (text, cost) in best.items())
+        return found
+
+    def _trails(self, words: Sequence[str]) -> dict[tuple[Configuration, int], _Trail]:
+        """The cheapest way to each configuration, and to what it wrote last, after all the words."""
+        origin = _Trail(0.0, None, -1, "", True)
+        trails = self._silenced({(Configuration(self.chars.start, START, self._edits), _NOTHING): origin})
+        for index, word in enumerate(words):
+            following: dict[tuple[Configuration, int], _Trail] = {}
+            for (config, last), trail in trails.items():
+                self._extend(following, config, last, trail, index, word)
+            trails = self._silenced(self._ended(following))
+        return trails
+
+    def _extend(
+        self,
+        found: dict[tuple[Configuration, int], _Trail],
+        config: Configuration,
+        last: int,
+        trail: _Trail,
+        index: int,
+        word: str,
+    ) -> None:
+        joined = _JOINED_UNITS if last == _PLAIN else 0.0
+        for reading in self.readings.after(config.mode, word) if self.readings is not None else ():
+            chars = self._read(config.chars, reading)
+            if chars != DEAD:
+                cost = trail.cost + reading.cost + (joined if config.mode == START else 0.0)
+                after = Configuration(chars, reading.mode, config.edits)
+                _keep(found, (after, _UNIT), _Trail(cost, trail, index, reading.output, reading.mode == START))
+        if config.mode != START:
+            return
+        joined = (0.0, _JOINED_WORDS, _JOINED_UNITS)[last]
+        for chars, text in self._written_plain(config.chars, word):
+            capitals = 0.01 * sum(c.isupper() for c in text)
+            after = Configuration(chars, START, config.edits)
+            _keep(found, (after, _PLAIN), _Trail(trail.cost + joined + capitals, trail, index, text, True))
+        if config.edits and word in FILLERS:
+            after = config._replace(edits=config.edits - 1)
+            _keep(found, (after, last), _Trail(trail.cost + 1.0, trail, index, "", True))
+
+    def _ended(self, trails: dict[tuple[Configuration, int], _Trail]) -> dict[tuple[Configuration, int], _Trail]:
+        """And those in which a mode has ended without a word."""
+        if self.readings is None:
+            return trails
+        found = dict(trails)
+        for (config, last), trail in trails.items():
+            for output, price in self.readings.endings(config.mode) if config.mode != START else ():
+                chars = self.chars.run(config.chars, output)
+                if chars != DEAD:
+                    ended = _Trail(trail.cost + price, trail, trail.word, output, True)
+                    _keep(found, (Configuration(chars, START, config.edits), last), ended)
+        return found
+
+    def _silenced(self, trails: dict[tuple[Configuration, int], _Trail]) -> dict[tuple[Configuration, int], _Trail]:
+        """And those after silent characters."""
+        found = dict(trails)
+        for (config, _), trail in trails.items():
+            if config.mode == START:
+                for chars, text, price in self._after_silence(config.chars):
+                    after = _Trail(trail.cost + price, trail, -1, text, True)
+                    _keep(found, (config._replace(chars=chars), _NOTHING), after)
+        return found
+
+
+def _spoken(written: str) -> str | None:
+    """The spoken word of a written one; None where it has letters that nobody can say."""
+    try:
+        return normalize_word(written)
+    except ValueError:
+        return None
+
+
+def _keep(trails: dict[tuple[Configuration, int], _Trail], key: tuple[Configuration, int], trail: _Trail) -> None:
+    known = trails.get(key)
+    if known is None or trail.cost < known.cost:
+        trails[key] = trail
+
+
+def _writing(last: _Trail) -> Writing:
+    """Text and pieces of a way."""
+    steps: list[_Trail] = []
+    trail: _Trail | None = last
+    while trail is not None:
+        steps.append(trail)
+        trail = trail.before
+    text, pieces = "", []
+    first_word, start, last_word = -1, 0, -1
+    for step in reversed(steps):
+        if step.word >= 0:
+            if first_word < 0:
+                first_word, start = step.word, len(text)
+            last_word = step.word
+        text += step.output
+        if step.is_closed and first_word >= 0 and step.word >= 0:
+            pieces.append(Piece(first_word, last_word + 1, start, len(text)))
+            first_word = -1
+    return Writing(text, last.cost, tuple(pieces))

@@ -1,0 +1,151 @@
+"""Spoken words to what is written, against lm.verbalize, which goes the other way."""
+
+import re
+
+import numpy as np
+import pytest
+
+from lm.grammar.errors import GrammarError
+from lm.grammar.readings import START, default_readings
+from lm.verbalize import cardinal, digits, ordinal, year
+
+
+def written(spoken, readings=None):
+    """Everything that may be written for the words, units without anything between them, and the least cost of each."""
+    readings = readings or default_readings()
+    ways = {("", START): 0.0}
+    for word in spoken.split():
+        following = {}
+        for (text, mode), cost in ways.items():
+            for output, after, price in readings.after(mode, word):
+                for ending, more in [("", 0.0)] if after is START else [(None, 0.0), *readings.endings(after)]:
+                    key = (text + output, after) if ending is None else (text + output + ending, START)
+                    following[key] = min(following.get(key, np.inf), cost + price + more)
+        ways = following
+    return {text: cost for (text, mode), cost in ways.items() if mode is START}
+
+
+def cheapest(spoken, pattern):
+    """The cheapest text that matches a pattern."""
+    fitting = {text: cost for text, cost in written(spoken).items() if re.fullmatch(pattern, text)}
+    return min(fitting, key=fitting.get) if fitting else None
+
+
+NUMBERS = sorted({*range(130), *(10**k for k in range(9)), *np.random.default_rng(0).integers(100, 10**9, 100).tolist()})
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_numbers_are_read_back(number):
+    found = written(cardinal(number))
+    assert str(number) in found
+    assert cheapest(cardinal(number), r"\d+") == str(number) or number < 10
+    assert f"{number:,}" in found
+    with_and = re.sub(r"hundred (?=\w)", "hundred and ", cardinal(number))
+    if not re.search(r"and (thousand|million)", with_and):
+        assert str(number) in written(with_and)
+
+
+@pytest.mark.parametrize("number", [n for n in NUMBERS if 0 < n < 100_000])
+def test_ranks_are_read_back(number):
+    suffix = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th") if number % 100 not in (11, 12, 13) else "th"
+    assert f"{number}{suffix}" in written(ordinal(number))
+
+
+@pytest.mark.parametrize("number", range(1100, 2100, 13))
+def test_years_are_read_back(number):
+    assert str(number) in written(year(number))
+
+
+@pytest.mark.parametrize("number", ["0", "5551234", "9071", "11122", "00"])
+def test_digits_are_read_back(number):
+    assert cheapest(digits(number), r"\d+") == number
+
+
+@pytest.mark.parametrize(
+    ("spoken", "pattern", "expected"),
+    [
+        ("double five triple oh seven", r"\d+", "550007"),
+        ("nine hundred five five five", r"\d{6}", "900555"),
+        ("twenty two", r"\d+", "22"),
+        ("a hundred and one", r"\d+", "101"),
+        ("nineteen hundred", r"\d+", "1900"),
+        ("four point five", r"\d\.\d", "4.5"),
+        ("b x ray double a", "[A-Z]+", "BXAA"),
+        ("v as in victor e for easy capital q", "[A-Z]+", "VEQ"),
+        ("capital j smith", "[A-Z].*", None),
+        ("zed zee double you", "[a-z]+", "zzw"),
+        ("dot at underscore dash slash", r"\W+|\W+_\W+", ".@_-/"),
+        ("eighteen dollars and four cents", r"\$.+", "$18.04"),
+        ("twelve hundred dollars", r"\$[\d,]+", "$1200"),
+        ("nineteen pounds ninety nine", r"£.+", "£19.99"),
+        ("ninety nine cents", r"\$.+|\d+¢", "$0.99"),
+        ("twenty five fifty", r"\$.+", "$25.50"),
+        ("thirty percent", ".*%", "30%"),
+        ("half past three", r".*:.*", "3:30"),
+        ("quarter to one", r".*:.*", "12:45"),
+        ("a quarter after twelve", r".*:.*", "12:15"),
+        ("twenty minutes to six", r".*:.*", "5:40"),
+        ("twelve o'clock", r".*:.*", "12:00"),
+        ("three fifteen p m", r"\d\d:\d\d", "15:15"),
+        ("seven oh five a m", r"\d\d:\d\d", "07:05"),
+        ("three p m", r"\d+:\d\dPM", "3:00PM"),
+        ("midnight", r"\d:\d\d", "0:00"),
+        ("november twenty second twenty twenty six", r"\d{4}-\d\d-\d\d", "2026-11-22"),
+        ("the fifth of may nineteen oh five", r"\d+/\d+/\d{4}", "5/5/1905"),
+        ("march third", r"\d+/\d+", "3/3"),
+        ("march four two thousand and nine", r"\d\d/\d\d/\d\d", "03/04/09"),
+        ("the first of june", r"[A-Z]\w+ \d+", "June 1"),
+        ("february thirtieth", r"\d+/\d+", None),
+        ("two and a half", r"\d\.\d", "2.5"),
+    ],
+)
+def test_what_is_written(spoken, pattern, expected):
+    assert cheapest(spoken, pattern) == expected
+
+
+@pytest.mark.parametrize(
+    ("spoken", "never"),
+    [
+        ("twenty two", {"220", "2022"}),
+        ("two hundred", {"2100", "2"}),
+        ("five", {"50", "500", "55"}),
+        ("hundred", {"100"}),
+        ("fifteen minutes to", {"15"}),
+        ("double", {"", "2"}),
+        ("v as in boy", {"v", "V"}),
+        ("november thirty first", {"11/31"}),
+        ("thirteen p m", {"25:00", "13:00"}),
+    ],
+)
+def test_what_is_never_written(spoken, never):
+    assert not never & written(spoken).keys()
+
+
+def test_vocabulary_has_what_a_pattern_needs_and_little_more():
+    of_digits = default_readings().vocabulary(str.isdecimal, lambda letter: False)
+    assert {"five", "oh", "double", "twenty", "hundred", "thousand", "and"} <= of_digits
+    assert not {"dot", "dollars", "x", "alpha", "o'clock", "percent", "november", "first"} & of_digits
+    of_code = default_readings().vocabulary(lambda char: char.isdecimal() or char.isupper(), lambda letter: True)
+    assert {"x", "ray", "alpha", "victor", "as", "in"} <= of_code
+    assert default_readings().vocabulary(lambda char: False, lambda letter: False) == frozenset()
+
+
+def test_words_of_a_mode_are_those_that_lead_on():
+    readings = default_readings()
+    modes = {reading.mode for reading in readings.after(START, "double")} - {START}
+    words = set().union(*map(readings.words, modes))
+    assert {"five", "oh", "b", "quote", "you"} <= words
+    assert not {"double", "dollars", "twenty"} & words
+
+
+def test_ways_of_ones_own():
+    readings = default_readings().extended({"☎": ["phone", "phone number"]})
+    assert "☎5" in written("phone number five", readings)
+    assert "phone" in readings.vocabulary(lambda char: char == "☎", lambda letter: False)
+    assert "☎5" not in written("phone number five")
+
+
+@pytest.mark.parametrize("spoken", [{"": ["x"]}, {"x": []}, {"x": "word"}, {"x": [""]}, {"x": ["4 you"]}])
+def test_ways_that_cannot_be_used(spoken):
+    with pytest.raises(GrammarError, match="readings"):
+        default_readings().extended(spoken)
