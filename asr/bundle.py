@@ -19,27 +19,18 @@ from asr.confidence import ConfidenceWeights
 from asr.config import DecodingConfig
 from asr.endpoint import EndpointConfig
 from asr.errors import BundleFileError, BundleManifestError, BundleNotFoundError, BundleSchemaError
+from asr.rejection import RejectionWeights
 from lm.neural import DATA_FILE, GRAPH_FILE
 from lm.phones import PHONEMES, read_tokens
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MANIFEST = "manifest.json"
 REQUIRED_FILES = ("encoder.onnx", "tokens.txt", "lexicon.bin", "README.md")
 SAMPLE_RATE_HZ = 16000
-FEATURES: Mapping[str, Any] = MappingProxyType(
-    {
-        "kind": "log-mel",
-        "n_mels": 80,
-        "frame_length_ms": 25,
-        "frame_shift_ms": 10,
-        "window": "povey",
-        "low_hz": 20,
-        "high_hz": 7600,
-        "preemphasis": 0.97,
-        "dither": 0,
-        "snip_edges": False,
-    }
-)
+FEATURES: Mapping[str, Any] = MappingProxyType({
+    "kind": "log-mel", "n_mels": 80, "frame_length_ms": 25, "frame_shift_ms": 10, "window": "povey",
+    "low_hz": 20, "high_hz": 7600, "preemphasis": 0.97, "dither": 0, "snip_edges": False,
+})  # fmt: skip
 """The features that asr/features.py computes; a bundle made for others is refused."""
 DEFAULT_BUNDLE = "data/english"
 _HASH_BLOCK_BYTES = 1 << 20
@@ -108,6 +99,7 @@ class Manifest:
     """Of the neural language model in a word's probability; the rest is the n-gram's."""
     domains: Mapping[str, DomainInfo]
     confidence: ConfidenceWeights
+    rejection: RejectionWeights
     endpoint: EndpointConfig
     quantization: Mapping[str, Any]
     files: Mapping[str, FileInfo]
@@ -214,6 +206,7 @@ _SCHEMA: dict[str, Any] = {
     "neural_share": float,
     "domains": _MapOf(get_type_hints(DomainInfo)),
     "confidence": get_type_hints(ConfidenceWeights),
+    "rejection": get_type_hints(RejectionWeights),
     "endpoint": get_type_hints(EndpointConfig),
     "quantization": _ANY_OBJECT,
     "files": _MapOf({"sha256": str, "bytes": int}),
@@ -290,6 +283,7 @@ def _build_manifest(data: dict[str, Any], path: Path) -> Manifest:
                 "neural_share": _checked_share(data["neural_share"], "neural_share"),
                 "domains": {name: _domain_info(name, entry) for name, entry in data["domains"].items()},
                 "confidence": ConfidenceWeights(**data["confidence"]),
+                "rejection": RejectionWeights(**data["rejection"]),
                 "endpoint": EndpointConfig(**data["endpoint"]),
                 "files": {_safe_name(name): FileInfo(**info) for name, info in data["files"].items()},
                 "selftest": Selftest(**data["selftest"]),

@@ -27,8 +27,8 @@ _UNLISTED_LOG_PROB = -14.0
 class Constraints:
     """Grammars of one recogniser; what a grammar's words need is worked out once."""
 
-    def __init__(self, language: Language) -> None:
-        self._language = language
+    def __init__(self, language: Language, rejection: RejectionWeights) -> None:
+        self._language, self._rejection = language, rejection
         self._lexicons: WeakKeyDictionary[Grammar, Lexicon] = WeakKeyDictionary()
 
     def prepare(self, grammar: Grammar, domain: str | None, on_reject: str) -> Constraint:
@@ -45,7 +45,7 @@ class Constraints:
         decoding = self._language.decoding(domain)
         constrained = self._decoding(grammar, decoding)
         search = create_search(lexicon, self._scorer(grammar, lexicon, domain), constrained)
-        return Constraint(grammar, search, lexicon.word, RejectionWeights(), constrained, decoding, on_reject)
+        return Constraint(grammar, search, lexicon.word, self._rejection, constrained, decoding, on_reject)
 
     def _lexicon(self, grammar: Grammar) -> Lexicon:
         """The grammar's own words; where any word may be said in places, those of the recogniser too."""

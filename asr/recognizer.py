@@ -183,7 +183,7 @@ class Recognizer:
     def _constraints(self) -> Constraints:
         from asr.constraint import Constraints  # most streams have no grammar, and its tables take a while to import
 
-        return Constraints(self._language)
+        return Constraints(self._language, self.bundle.manifest.rejection)
 
     def _checked_chunk_ms(self, default: int, asked: int | None) -> int:
         offered = self.bundle.manifest.encoder.chunk_ms

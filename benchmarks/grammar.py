@@ -83,7 +83,7 @@ def run_coffee(args: argparse.Namespace, recognizer: asr.Recognizer) -> dict[str
     """Accepted orders by signal-to-noise ratio, next to matching what free decoding hears."""
     labels = json.loads(args.labels.read_text(encoding="utf-8"))
     grammar = coffee_grammar(labels)
-    clips = select(load_manifest(args.manifest), ["coffee_commands"], None, args.every)
+    clips = select(load_manifest(args.manifest), ["coffee_commands"])[args.start :: args.every]
     noises = (
         sorted(path for path in args.noise_dir.glob("*") if re.search(args.noise, path.name)) if args.noise_dir else []
     )
@@ -99,7 +99,8 @@ def run_coffee(args: argparse.Namespace, recognizer: asr.Recognizer) -> dict[str
             right += is_right(label, heard)
             n_rejected += not heard["accepted"]
             free_right += is_right(label, matched_free(grammar, heard["free"]))
-            _dump(args, {"id": clip.path.stem, "snr": snr, "right": is_right(label, heard), "label": label, **heard})
+            was_said = is_right(label, {**heard, "accepted": True})
+            _dump(args, {"id": clip.path.stem, "snr": snr, "right": was_said, "label": label, **heard})
         rows.append(
             {
                 "snr_db": snr,
@@ -140,7 +141,7 @@ def run_spoken(args: argparse.Namespace, recognizer: asr.Recognizer) -> dict[str
     entries = [json.loads(line) for line in args.manifest.read_text(encoding="utf-8").splitlines()]
     grammars = kind_grammars(args.contacts)
     counts: dict[str, list[int]] = {kind: [0, 0, 0, 0] for kind in grammars}
-    for entry in progress_bar(iterable=entries[:: args.every], desc="spoken forms"):
+    for entry in progress_bar(iterable=entries[args.start :: args.every], desc="spoken forms"):
         kind, written = entry["kind"], entry["written"]
         heard = hear(recognizer, grammars[kind], read_audio(args.manifest.parent / entry["audio"]))
         free = matched_free(grammars[kind], heard["free"])
@@ -148,7 +149,8 @@ def run_spoken(args: argparse.Namespace, recognizer: asr.Recognizer) -> dict[str
         counts[kind][1] += heard["accepted"] and heard["text"] == written
         counts[kind][2] += heard["text"] == written
         counts[kind][3] += free["text"] == written
-        _dump(args, {"kind": kind, "written": written, "said": entry["text"], **heard, "free_text": free["text"]})
+        row = {"kind": kind, "written": written, "right": heard["text"] == written, "said": entry["text"]}
+        _dump(args, {**row, **heard, "free_text": free["text"]})
     rows = [
         {
             "kind": kind,
@@ -171,7 +173,7 @@ def run_reject(args: argparse.Namespace, recognizer: asr.Recognizer) -> dict[str
     grammars = kind_grammars(args.contacts)
     if args.labels:
         grammars["coffee"] = coffee_grammar(json.loads(args.labels.read_text(encoding="utf-8")))
-    clips = select(load_manifest(args.manifest), REJECT_CORPORA, "dev", args.every)
+    clips = select(load_manifest(args.manifest), REJECT_CORPORA, "dev")[args.start :: args.every]
     rows = []
     for kind, grammar in grammars.items():
         own = {"coffee": "coffee_commands"}.get(kind)
@@ -180,7 +182,7 @@ def run_reject(args: argparse.Namespace, recognizer: asr.Recognizer) -> dict[str
         for clip in progress_bar(iterable=others, desc=kind):
             heard = hear(recognizer, grammar, read_audio(clip.path))
             accepted += heard["accepted"]
-            _dump(args, {"kind": kind, "negative": True, "clip": _name(clip), **heard})
+            _dump(args, {"kind": kind, "negative": True, "right": False, "clip": _name(clip), **heard})
         rows.append({"kind": kind, "clips": len(others), "false_accepts": _share(accepted, len(others))})
     return {"rows": rows}
 
@@ -213,7 +215,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--contacts", type=Path, help="names, one a line")
     parser.add_argument("--noise-dir", type=Path)
     parser.add_argument("--noise", default="", help="regular expression that the names of noise files must match")
-    parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("--every", type=int, default=1, help="take every n-th clip (%(default)s)")
+    parser.add_argument(
+        "--start", type=int, default=0, help="from this one on; the halves are for fitting and for reporting"
+    )
     parser.add_argument("--dump", type=Path, help="append every row with its evidence to this JSON-lines file")
     parser.add_argument("--out", type=Path, help="default: benchmarks/results/grammar-PART.json")
     args = parser.parse_args(words)

@@ -19,10 +19,12 @@ from asr.config import DecodingConfig
 from asr.endpoint import EndpointConfig
 from asr.onnx_encoder import SUBSAMPLING_FACTOR, OnnxEncoder
 from asr.recognizer import Recognizer
+from asr.rejection import RejectionWeights
 from lm.phones import write_tokens
 
 CHUNK_MS = (320, 640, 1280)
 DEFAULT_CHUNK_MS = 640
+_REJECTION = RejectionWeights()
 
 
 def write_bundle(
@@ -41,6 +43,7 @@ def write_bundle(
     license: str,
     neural_share: float = 0.0,
     domains: Mapping[str, DomainInfo] | None = None,
+    rejection: RejectionWeights = _REJECTION,
     chunk_ms: Sequence[int] = CHUNK_MS,
     default_chunk_ms: int = DEFAULT_CHUNK_MS,
 ) -> Bundle:
@@ -63,6 +66,7 @@ def write_bundle(
         license: SPDX identifier.
         neural_share: of the neural language model in a word's probability; 0 where there is none.
         domains: kinds of speech by name.
+        rejection: when a grammar's match is accepted.
         chunk_ms: chunk sizes that the encoder serves.
         default_chunk_ms: the one to use unless asked otherwise.
 
@@ -89,6 +93,7 @@ def write_bundle(
             "neural_share": neural_share,
             "domains": {domain: asdict(info) for domain, info in (domains or {}).items()},
             "confidence": asdict(confidence),
+            "rejection": asdict(rejection),
             "endpoint": asdict(endpoint),
             "quantization": dict(quantization),
             "files": _fingerprints(made),

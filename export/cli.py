@@ -107,6 +107,7 @@ def run_bundle(args: argparse.Namespace) -> None:
     from asr.confidence import ConfidenceWeights
     from asr.config import DecodingConfig
     from asr.endpoint import EndpointConfig
+    from asr.rejection import RejectionWeights
     from export.bundle import write_bundle
     from export.quantize import Int8Weights
 
@@ -141,6 +142,7 @@ def run_bundle(args: argparse.Namespace) -> None:
             provenance=settings["provenance"],
             license=settings["license"],
             neural_share=settings.get("neural_share", 0.0),
+            rejection=RejectionWeights(**settings.get("rejection", {})),
             domains={name: DomainInfo(**entry) for name, entry in settings.get("domains", {}).items()},
         )
     print(f"wrote {args.out}: {bundle.size_bytes / 1e6:.1f} MB")

@@ -125,9 +125,9 @@ def test_a_missing_key(copy, edit_manifest, place):
         (("decoding", "beam_size"), 0, "beam_size"),
         (("decoding", "beam_size"), "many", "decoding.beam_size: expected a whole number"),
         (("files", "tokens.txt", "bytes"), "1", "bytes: expected a whole number"),
-        (("schema_version",), 1, "schema_version: expected 2, found 1.*written again"),
-        (("schema_version",), "1", "schema_version: expected 2, found '1'"),
-        (("schema_version",), True, "schema_version: expected 2, found True"),
+        (("schema_version",), 1, "schema_version: expected 3, found 1.*written again"),
+        (("schema_version",), "1", "schema_version: expected 3, found '1'"),
+        (("schema_version",), True, "schema_version: expected 3, found True"),
     ],
 )
 def test_wrong_values(copy, edit_manifest, place, value, message):
@@ -142,8 +142,8 @@ def test_wrong_values(copy, edit_manifest, place, value, message):
 
 
 def test_a_newer_schema_is_told_before_anything_else(copy):
-    (copy / "manifest.json").write_text(json.dumps({"schema_version": 3, "novelty": {}}))
-    with pytest.raises(asr.BundleSchemaError, match="expected at most 2, found 3.*upgrade"):
+    (copy / "manifest.json").write_text(json.dumps({"schema_version": 4, "novelty": {}}))
+    with pytest.raises(asr.BundleSchemaError, match="expected at most 3, found 4.*upgrade"):
         Bundle.open(copy)
 
 

@@ -198,7 +198,7 @@ def break_manifest(text):
 
 
 def raise_schema(text):
-    return text.replace('"schema_version": 2', '"schema_version": 99')
+    return text.replace('"schema_version": 3', '"schema_version": 99')
 
 
 def climb_out(text):

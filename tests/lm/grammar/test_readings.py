@@ -31,7 +31,8 @@ def cheapest(spoken, pattern):
     return min(fitting, key=fitting.get) if fitting else None
 
 
-NUMBERS = sorted({*range(130), *(10**k for k in range(9)), *np.random.default_rng(0).integers(100, 10**9, 100).tolist()})
+_LARGE = np.random.default_rng(0).integers(100, 10**9, 100).tolist()
+NUMBERS = sorted({*range(130), *(10**k for k in range(9)), *_LARGE})
 
 
 @pytest.mark.parametrize("number", NUMBERS)

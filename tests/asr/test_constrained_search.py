@@ -1,0 +1,123 @@
+"""The search under a grammar, against all alignments of all label sequences."""
+
+import numpy as np
+import pytest
+
+from asr.config import DecodingConfig
+from asr.decoder import native
+from asr.decoder.lexicon_search import LexiconSearch
+from lm.grammar.grammar import Grammar
+from lm.grammar.scorer import ConstrainedScorer, GrammarScorer
+from lm.lexicon_build import assemble_lexicon
+from lm.phones import BLANK_ID, BOUNDARY_ID, PHONEME_ID
+from lm.vocabulary import SPECIAL_WORDS
+from tests.asr.alignments import HistoryScorer, brute_force, random_frames
+
+EXACT = DecodingConfig(beam_size=10**6, beam_threshold=1e9, token_threshold=1e9, blank_skip_log_prob=0.0)
+SEARCHES = {"numpy": LexiconSearch, "native": native.NativeSearch}
+D, K, T = (PHONEME_ID[symbol] for symbol in "dkt")
+LABELS = [BLANK_ID, BOUNDARY_ID, D, K]
+SPOKEN = {"a": {(D,): 0.0}, "b": {(K,): 0.0, (D, K): -0.5}, "five": {(D, K): 0.0}, "six": {(K, D): 0.0}}
+PATTERNS = ["(a|b)+", "[56]{1,2}", "a b|b a|5", r"b?6", "(a|b|5)*"]
+
+
+@pytest.fixture(scope="module")
+def lexicon():
+    words = [*SPECIAL_WORDS, *SPOKEN]
+    return assemble_lexicon(words, SPOKEN, np.zeros(len(words)))
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("seed", range(3))
+def test_equals_the_sum_over_all_alignments(lexicon, search, pattern, seed):
+    if search == "native" and not native.available():
+        pytest.skip("the native search is not built")
+    log_probs = random_frames(np.random.default_rng(seed), 5, LABELS, peak=2.0)
+    config = DecodingConfig.from_dict(EXACT.to_dict() | {"lm_weight": 0.7, "boundary_skip_log_prob": -0.6})
+    scorer = HistoryScorer(GrammarScorer(Grammar(pattern).automaton, lexicon.word))
+    totals = brute_force(log_probs, lexicon, scorer, config, LABELS)
+    expected = {words: score for words, score in totals.items() if score > -np.inf}
+    decoder = SEARCHES[search](lexicon, scorer, config)
+    decoder.advance(log_probs)
+    found = decoder.finish_many(10**6)
+    assert [reading.score for reading in found] == sorted((reading.score for reading in found), reverse=True)
+    possible = {tuple(w.word for w in reading.words): reading.score for reading in found if reading.score > -1000}
+    assert possible.keys() == expected.keys()
+    for words, score in expected.items():
+        assert possible[words] == pytest.approx(score, abs=1e-9)
+        spelt = [lexicon.word(word) for word in words]
+        assert Grammar(pattern).automaton.writings(spelt)
+
+
+@pytest.mark.skipif(not native.available(), reason="the native search is not built")
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("with_model", [False, True])
+def test_native_equals_numpy(lexicon, pattern, with_model):
+    class Bigrams:
+        """Log-probabilities of a word after another, made up."""
+
+        def start(self):
+            return 1
+
+        def step(self, state, word):
+            return word, -0.3 * ((7 * state + 3 * word) % 11)
+
+        def finish(self, state):
+            return -0.1 * state
+
+    log_probs = random_frames(np.random.default_rng(5), 60, [*LABELS, T], peak=2.0)
+    readings = []
+    for search in SEARCHES.values():
+        scorer = GrammarScorer(Grammar(pattern).automaton, lexicon.word)
+        if with_model:
+            scorer = ConstrainedScorer(scorer, Bigrams(), np.arange(len(lexicon))[::-1])
+        decoder = search(lexicon, scorer, DecodingConfig(beam_size=12, stable_after_frames=1000))
+        decoder.advance(log_probs)
+        readings.append(decoder.finish_many(8))
+    ours, theirs = readings
+    assert len(ours) == len(theirs)
+    for one, other in zip(ours, theirs, strict=True):
+        assert [word.word for word in one.words] == [word.word for word in other.words]
+        assert one.score == pytest.approx(other.score, abs=1e-9)
+
+
+def test_retain_forgets_the_other_states(lexicon):
+    class Counting:
+        """A model that remembers."""
+
+        def __init__(self):
+            self.kept = []
+
+        def start(self):
+            return 0
+
+        def step(self, state, word):
+            return state + 1, -1.0
+
+        def finish(self, state):
+            return 0.0
+
+        def prepare(self, states):
+            self.prepared = list(states)
+
+        def is_crowded(self):
+            return True
+
+        def retain(self, states):
+            self.kept = list(states)
+
+    inner = Counting()
+    scorer = ConstrainedScorer(GrammarScorer(Grammar("(a|b)+").automaton, lexicon.word), inner, np.arange(len(lexicon)))
+    first = scorer.start()
+    second, _ = scorer.step(first, 3)
+    third, _ = scorer.step(second, 4)
+    assert scorer.step(first, 5)[1] == -np.inf
+    assert scorer.is_crowded()
+    scorer.prepare([second])
+    assert inner.prepared == [1]
+    scorer.retain([third])
+    assert inner.kept == [2]
+    assert scorer.step(third, 3)[1] == -1.0
+    with pytest.raises(KeyError):
+        scorer.step(first, 3)
