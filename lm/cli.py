@@ -20,6 +20,7 @@ from lm.ngram import NgramModel, NgramScorer
 from lm.pack import BIGRAM_BYTES, BIGRAM_WORDS, TRIGRAM_BYTES, fixed_bytes, write_ngram
 from lm.perplexity import Perplexity, measure_perplexity
 from lm.prune import drop_rare_words, prune
+from lm.query_cli import add_query_parsers
 from lm.scorer import Scorer
 from lm.train_cli import add_train_parsers, is_checkpoint, neural_perplexity
 from lm.vocabulary import choose_words, read_dictionary_words, read_words, words_sha256, write_words
@@ -35,6 +36,8 @@ EXAMPLES = """examples:
   asr-lm adapt --trunk runs/shared/final --text mine.txt --name clinic --out adapters/clinic
   asr-lm perplexity --words words.txt --model ngram.bin heldout.txt.xz
   asr-lm perplexity --words words.txt --model runs/shared/final --adapter adapters/clinic heldout.txt.xz
+  asr-lm query '(he|she)' --trunk BUNDLE --prefix 'the nurse said that '
+  asr-lm audit --trunk BUNDLE --adapter clinic/clinic.bin --text mine.txt
 """
 
 
@@ -75,6 +78,7 @@ def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
     add_lexicon_parser(commands)
     add_g2p_parser(commands)
     add_train_parsers(commands)
+    add_query_parsers(commands)
     return parser.parse_args(args)
 
 

@@ -16,6 +16,7 @@ from lm.grammar.syntax import parse
 from lm.grammar.vocabulary import spoken_vocabulary
 
 FLAGS = re.IGNORECASE | re.DOTALL | re.ASCII
+_RENEWED_FROM = 20_000
 _KIND, _VERSION = "sottovoce-grammar", 1
 _KEYS = {"kind", "version", "pattern", "spoken", "lists", "edits", "flags", "readings"}
 
@@ -62,16 +63,20 @@ class Grammar:
             raise GrammarError(f"edits: expected a whole number from 0 to 5, found {edits!r}", pattern)
         self.pattern, self.is_spoken, self.edits, self.flags = pattern, spoken, edits, int(flags)
         self.lists = {name: _checked_list(name, entries) for name, entries in (lists or {}).items()}
+        if any(isinstance(ways, str) for ways in (readings or {}).values()):
+            raise GrammarError("readings: expected a list of ways to say each text, found one str", pattern)
         self.readings = {written: tuple(ways) for written, ways in (readings or {}).items()}
-        node = parse(pattern, self.flags)
-        self._chars = CharAutomaton(node, self.lists, pattern)
-        self._spoken = SpokenAutomaton(
-            self._chars, self._all_readings(), spoken_vocabulary(node, self.lists), edits=edits
-        )
+        self._node = parse(pattern, self.flags)
+        self._chars = CharAutomaton(self._node, self.lists, pattern)
+        self._vocabulary = spoken_vocabulary(self._node, self.lists)
+        self._spoken = self._compose()
 
     @property
     def automaton(self) -> SpokenAutomaton:
-        """States over spoken words, for the search."""
+        """States over spoken words, for the search; a new one where the last has grown large over many streams."""
+        if self._spoken.n_states > _RENEWED_FROM:
+            self._chars = CharAutomaton(self._node, self.lists, self.pattern)
+            self._spoken = self._compose()
         return self._spoken
 
     @property
@@ -122,6 +127,9 @@ class Grammar:
             raise GrammarError(f"{path}: version {content['version']!r} of the format, expected {_VERSION}")
         options = {key: content[key] for key in ("spoken", "lists", "edits", "flags", "readings")}
         return cls(content["pattern"], **options)
+
+    def _compose(self) -> SpokenAutomaton:
+        return SpokenAutomaton(self._chars, self._all_readings(), self._vocabulary, edits=self.edits)
 
     def _all_readings(self) -> Readings | None:
         if not self.is_spoken:

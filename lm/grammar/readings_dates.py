@@ -190,6 +190,8 @@ class Clock:
             return [(f"{state.hour}:{minute:02}", _TIME_COST), (f"{state.hour:02}:{minute:02}", _TIME_COST + 0.3)]
         if state.hour and state.minutes is None:  # "three" where the minutes must be written
             return [(f"{state.hour}:00", 2.0), (f"{state.hour:02}:00", 2.3)]
+        if state.hour and state.minutes is not None and state.minutes.is_complete:
+            return [(f"{state.hour}:{minute:02}", 2.0), (f"{state.hour:02}:{minute:02}", 2.3)]
         return ()
 
     def shapes(self, state: Hashable) -> Iterable[str]:
@@ -251,10 +253,15 @@ class Clock:
         if word in ("a", "p") and (time.minutes is None or time.minutes.is_complete):
             yield Step("", time._replace(half=word))
         if word == "oh" and time.minutes is None:
-            yield Step("", time._replace(minutes=Number(0, 0, "tens", 1)))
+            yield Step("", time._replace(minutes=Number(0, 0, "oh", 1)))
+            return
+        if time.minutes is not None and time.minutes.last == "oh":
+            if word in ONES:
+                yield Step("", time._replace(minutes=Number(0, ONES[word], "ones", 1)))
             return
         following = next_number(time.minutes or EMPTY, word)
-        if following is not None and word != "a" and following.value < 60 and not following.is_ordinal:
+        is_first = time.minutes is None and (word in ONES or word == "a")
+        if following is not None and not is_first and following.value < 60 and not following.is_ordinal:
             yield Step("", time._replace(minutes=following))
 
 

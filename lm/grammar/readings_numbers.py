@@ -38,7 +38,7 @@ CARDINAL_WORDS = (*ONES, *_TEENS, *_TENS, *_SCALES, "hundred", "and", "a")
 ORDINAL_WORDS = (*_ORDINAL_ONES, *_ORDINAL_TEENS, *_ORDINAL_TENS, *_ORDINAL_SCALES)
 DIGITS = "0123456789"
 
-_PADDED, _GROUPED = 1.6, 0.2  # extra costs: 03 for three, 1,200
+_GROUPED = 0.2  # extra cost of 1,200
 
 
 class Number(NamedTuple):
@@ -61,7 +61,7 @@ class Number(NamedTuple):
     @property
     def is_complete(self) -> bool:
         """Whether it may end here."""
-        return self.last not in ("start", "and", "a")
+        return self.last not in ("start", "and", "a", "oh")
 
     @property
     def is_ordinal(self) -> bool:
@@ -118,8 +118,6 @@ def written_number(number: Number) -> list[tuple[str, float]]:
     if number.is_ordinal:
         return [(rank(value), 1.0)]
     ways = [(str(value), 1.0)]
-    if value < 10:
-        ways.append((f"0{value}", 1.0 + _PADDED))
     if value >= 1000:
         ways.append((f"{value:,}", 1.0 + _GROUPED))
     return ways
@@ -137,8 +135,7 @@ def number_shapes(number: Number) -> list[str]:
         if scale == 1000 and group:
             rest = _known_digits(total + group, last)[len(lead) :]
         return [lead + rest, f"{lead},{rest[:3]}"]
-    digits = _known_digits(group, last)
-    return [digits, f"0{digits}"] if len(digits) == 1 else [digits]
+    return [_known_digits(group, last)]
 
 
 def _known_digits(value: int, last: str) -> str:

@@ -12,6 +12,7 @@ import string
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from threading import Lock
 from typing import NamedTuple
 
 from lm.g2p import normalize_word
@@ -27,6 +28,7 @@ _SILENT = {" ": 0.05, "-": 1.9, **dict.fromkeys("\t\n,;:()[]{}\"'?!/", 2.0), "."
 """Characters that are written but not said, and what each costs."""
 _MOST_SILENT = 3  # in a row
 _MOST_STATES = 200_000
+_MOST_KNOWN = 200_000  # steps that are remembered
 _JOINED_WORDS, _JOINED_UNITS = 1.5, 0.1  # cost of no character between two plain words, or between one and a unit
 _NOTHING, _PLAIN, _UNIT = range(3)  # what a configuration wrote last
 
@@ -96,12 +98,18 @@ class SpokenAutomaton:
                 self.spellings.setdefault(spoken, []).append(written)
         self._ids: dict[frozenset[Configuration], int] = {}
         self._configs: list[frozenset[Configuration]] = []
+        self._lock = Lock()
         self._after: dict[tuple[int, str], int] = {}
         self._final: dict[int, bool] = {}
         self._useful: dict[tuple[int, Mode], bool] = {}
         self._plain_runs: dict[tuple[int, str], tuple[tuple[int, str], ...]] = {}
         self._silent_runs: dict[int, tuple[tuple[int, str, float], ...]] = {}
         self.start = self._intern(self._closure([Configuration(chars.start, START, edits)]))
+
+    @property
+    def n_states(self) -> int:
+        """States that have been reached so far."""
+        return len(self._configs)
 
     @property
     def is_open(self) -> bool:
@@ -126,8 +134,15 @@ class SpokenAutomaton:
         """The state after `word`; DEAD where it may not follow."""
         key = state, word
         following = self._after.get(key)
-        if following is None:
-            following = self._after[key] = self._intern(self._closure(self._moved(self._configs[state], word)))
+        return self._first_step(key) if following is None else following
+
+    def _first_step(self, key: tuple[int, str]) -> int:
+        with self._lock:  # streams of several threads may share a grammar, and numbers are given once
+            if len(self._after) > _MOST_KNOWN:
+                self._after.clear()
+            state, word = key
+            following = self._intern(self._closure(self._moved(self._configs[state], word)))
+            self._after[key] = following
         return following
 
     def configurations(self, state: int) -> frozenset[Configuration]:
