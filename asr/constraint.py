@@ -73,5 +73,5 @@ class Constraints:
         # What was said first may turn out wrong only much later, where nothing that the grammar allows goes on: so
         # little is given up early.
         return replace(
-            free, word_score=0.0, beam_size=300, beam_threshold=40.0, token_threshold=20.0, stable_after_frames=1500
+            free, word_score=0.0, beam_size=200, beam_threshold=30.0, token_threshold=15.0, stable_after_frames=1500
         )

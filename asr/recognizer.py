@@ -110,7 +110,7 @@ class Recognizer:
         source = open_audio(audio)
         n_done = 0
         for block in source.blocks():
-            stream.accept(block, SAMPLE_RATE_HZ)
+            stream.feed(block, SAMPLE_RATE_HZ)
             n_done += len(block)
             if on_progress is not None:
                 on_progress(n_done / SAMPLE_RATE_HZ, source.duration_s)

@@ -92,17 +92,25 @@ class Stream:
                 been taken then, and the stream goes on as if the call had not happened.
             StreamFinishedError: after `finish`.
         """
+        before = self._utterance
+        self.feed(samples, sample_rate)
+        return self._partial(before)
+
+    def feed(self, samples: Samples, sample_rate: int = 16000) -> None:
+        """Take the next samples, as `accept` does, where nobody looks at the partial result.
+
+        Raises:
+            AudioValueError, StreamFinishedError: as `accept`.
+        """
         self._check_open()
         blocks = _blocks(samples)
         for block in blocks:  # all are checked before the first is taken
             to_mono_float32(block)
         resampler = self._resampler_for(sample_rate)
-        before = self._utterance
         for block in blocks:
             mono = to_mono_float32(block)
             self._n_samples += len(mono)
             self._hear(self._features.accept(resampler.process(mono)))
-        return self._partial(before)
 
     def finish(self) -> Result:
         """End the stream: hear out the last word and return everything that was said, over all utterances.

@@ -3,6 +3,7 @@ r"""Grammars on real and on synthetic speech: how often the right thing is accep
 python -m benchmarks.grammar coffee --manifest speech/manifest.jsonl --labels speech/dev/coffee_commands.json \
     --noise-dir speech/noise
 python -m benchmarks.grammar spoken --manifest grammar-speech/manifest.jsonl --contacts names.txt
+python -m benchmarks.grammar speed --manifest grammar-speech/manifest.jsonl --contacts names.txt --every 5
 python -m benchmarks.grammar reject --manifest speech/manifest.jsonl --contacts names.txt --every 4
 
 Each part goes into its own file under benchmarks/results/.
@@ -187,6 +188,30 @@ def run_reject(args: argparse.Namespace, recognizer: asr.Recognizer) -> dict[str
     return {"rows": rows}
 
 
+# --- speed ----------------------------------------------------------------------------------------------------------
+
+
+def run_speed(args: argparse.Namespace, recognizer: asr.Recognizer) -> dict[str, Any]:
+    """CPU seconds a second of speech with each kind's grammar and without any, on the same clips in turns."""
+    entries = [json.loads(line) for line in args.manifest.read_text(encoding="utf-8").splitlines()]
+    grammars = kind_grammars(args.contacts)
+    rows = []
+    for kind, grammar in grammars.items():
+        clips = [entry for entry in entries if entry["kind"] == kind][args.start :: args.every]
+        spent, seconds = [0.0, 0.0], 0.0
+        for clip in progress_bar(iterable=clips, desc=kind):
+            samples = read_audio(args.manifest.parent / clip["audio"])
+            seconds += len(samples) / 16000
+            for index, used in enumerate((None, grammar)):
+                started = time.process_time()
+                recognizer.transcribe((samples, 16000), grammar=used)
+                spent[index] += time.process_time() - started
+        without, with_ = (cpu_s / seconds for cpu_s in spent)
+        rows.append({"kind": kind, "clips": len(clips), "rtf": round(with_, 4), "rtf_without": round(without, 4)})
+        rows[-1]["ratio"] = round(with_ / without, 3)
+    return {"rows": rows}
+
+
 def _name(clip: Clip) -> str:
     return f"{clip.corpus}/{clip.path.name}"
 
@@ -201,7 +226,7 @@ def _dump(args: argparse.Namespace, row: dict[str, Any]) -> None:
             file.write(json.dumps(row) + "\n")
 
 
-PARTS = {"coffee": run_coffee, "spoken": run_spoken, "reject": run_reject}
+PARTS = {"coffee": run_coffee, "spoken": run_spoken, "reject": run_reject, "speed": run_speed}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
