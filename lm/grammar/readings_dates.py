@@ -77,7 +77,7 @@ class Dates:
             yield f"{4 * ANY_DIGIT}{mark}{months[1]}{mark}{days[1]}"
         for name in names:
             yield from (f"{text} {days[0]}" for text in (name, name[:3], f"{name[:3]}."))
-            yield f"{days[0]} {name[:3]}"
+            yield from (f"{day} {name[:3]}" for day in days)
 
     def vocabulary(self, allows: Allows, spells: Allows) -> Iterable[str]:
         """See `Machine`."""

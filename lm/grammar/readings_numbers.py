@@ -89,7 +89,7 @@ def next_number(number: Number, word: str) -> Number | None:
         return Number(0, 1, "a", scale)
     if word == "and" and last in ("hundred", "scale"):
         return Number(total, group, "and", scale)
-    if word == "hundred" and last in ("a", "ones", "teen", "tens") and 0 < group < 100:
+    if word == "hundred" and last in ("a", "ones", "teen", "tens") and 0 < group < (10 if scale == 1000 else 100):
         return Number(total, 100 * group, "hundred", scale)
     if word in _SCALES and last != "and" and 0 < group < 1000 and _SCALES[word] < scale:
         return Number(total + group * _SCALES[word], 0, "scale", _SCALES[word])
@@ -131,11 +131,16 @@ def number_shapes(number: Number) -> list[str]:
     if last == "ordinal":
         return [str(number.value)]
     if total:
-        lead, rest = str(total // scale), ANY_DIGIT * (len(str(scale)) - 1)
+        lead, rests = total // scale, [ANY_DIGIT * (len(str(scale)) - 1)]
         if scale == 1000 and group:
-            rest = _known_digits(total + group, last)[len(lead) :]
-        return [lead + rest, f"{lead},{rest[:3]}"]
-    return [_known_digits(group, last)]
+            rests = [_known_digits(total + group, last)[len(str(lead)) :]]
+            if last == "ones" and group < 10:  # "hundred" may follow
+                rests.append(f"{group}{2 * ANY_DIGIT}")
+        return [shape for rest in rests for shape in (f"{lead}{rest}", f"{lead:,},{rest[:3]}")]
+    digits = _known_digits(group, last)
+    if last == "a":
+        return [digits, f"{group},"]
+    return [digits, f"{digits[0]},{digits[1:]}"] if len(digits) in (2, 4) else [digits]  # "fifteen hundred"
 
 
 def _known_digits(value: int, last: str) -> str:
@@ -205,7 +210,8 @@ class Amounts:
             shapes = number_shapes(state)
             return [
                 *shapes,
-                *(sign + shape for sign in (*_CURRENCIES, *(f"{sign}0." for sign in _CENT_SIGNS)) for shape in shapes),
+                *(sign + shape for sign in _CURRENCIES for shape in shapes),
+                *(f"{sign}0.{zero}{shape}" for sign in _CENT_SIGNS for zero in ("", "0") for shape in shapes),
             ]
         assert isinstance(state, _Money)
         wholes = (str(state.whole), f"{state.whole:,}")
@@ -217,7 +223,7 @@ class Amounts:
         if not any(map(allows, DIGITS)):
             return
         yield from CARDINAL_WORDS
-        if allows("t") and allows("h"):
+        if any(all(map(allows, suffix)) for suffix in ("st", "nd", "rd", "th")):
             yield from ORDINAL_WORDS
         signs = [sign for sign in _CURRENCIES if allows(sign)]
         for sign in signs:

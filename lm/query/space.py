@@ -208,6 +208,7 @@ class _Part:
         self._read = {word: ids[word] for word in read | (sayable - plain) if word in ids}
         self._read_ids = frozenset(self._read.values())
         self._arcs: dict[int, Arcs] = {}
+        self._plain_arcs: dict[_Ends, Arcs] = {}
         self._plain = _PlainWords(self.automaton.chars, self._plain_words(words, ids))
 
     def _plain_words(self, words: Sequence[str], ids: Mapping[str, int]) -> dict[str, int]:
@@ -225,21 +226,29 @@ class _Part:
         return found
 
     def _find_arcs(self, state: int) -> Arcs:
-        """Asks the automaton once for all plain words that are nothing else and lead to the same characters."""
         automaton = self.automaton
         configs = automaton.configurations(state)
         starts = frozenset((c.chars if self._has_edits else 0, c.chars) for c in configs if c.mode == START)
-        found: dict[int, int] = {}
+        steps = {number: automaton.step(state, word) for word, number in self._read.items()}
+        read = {number: following for number, following in steps.items() if following != DEAD}
+        plain = self._plain_arcs.get(starts)
+        if plain is None:
+            plain = self._find_plain_arcs(state, starts)
+            if not self._has_edits:  # then what follows depends on more than where plain words start
+                self._plain_arcs[starts] = plain
+        words = np.concatenate([plain.ids, np.fromiter(read, np.int64, len(read))])
+        states = np.concatenate([plain.after, np.fromiter(read.values(), np.int64, len(read))])
+        order = np.argsort(words)
+        return Arcs(words[order], states[order])
+
+    def _find_plain_arcs(self, state: int, starts: _Ends) -> Arcs:
+        """Asks the automaton once for all plain words that are nothing else and lead to the same characters."""
         after: dict[_Ends, int] = {}
-        for word, number in self._read.items():
-            following = automaton.step(state, word)
-            if following != DEAD:
-                found[number] = following
+        found: dict[int, int] = {}
         for number, ends in self._plain.walk(starts).items():
             if number in self._read_ids:
                 continue
             if ends not in after:
-                after[ends] = automaton.step(state, self._words[number])
+                after[ends] = self.automaton.step(state, self._words[number])
             found[number] = after[ends]
-        numbers = sorted(found)
-        return Arcs(np.array(numbers, np.int64), np.array([found[number] for number in numbers], np.int64))
+        return Arcs(np.fromiter(found, np.int64, len(found)), np.fromiter(found.values(), np.int64, len(found)))

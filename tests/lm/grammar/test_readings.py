@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lm.grammar.errors import GrammarError
-from lm.grammar.readings import START, default_readings
+from lm.grammar.readings import ANY_DIGIT, START, default_readings
 from lm.verbalize import cardinal, digits, ordinal, year
 
 
@@ -116,6 +116,7 @@ def test_what_is_written(spoken, pattern, expected):
         ("v as in boy", {"v", "V"}),
         ("november thirty first", {"11/31"}),
         ("thirteen p m", {"25:00", "13:00"}),
+        ("fifteen thousand fifteen hundred", {"16500", "16,500"}),
     ],
 )
 def test_what_is_never_written(spoken, never):
@@ -129,6 +130,59 @@ def test_vocabulary_has_what_a_pattern_needs_and_little_more():
     of_code = default_readings().vocabulary(lambda char: char.isdecimal() or char.isupper(), lambda letter: True)
     assert {"x", "ray", "alpha", "victor", "as", "in"} <= of_code
     assert default_readings().vocabulary(lambda char: False, lambda letter: False) == frozenset()
+
+
+@pytest.mark.parametrize("ending", ["st", "nd", "rd", "th"])
+def test_vocabulary_has_ranks_for_every_ending(ending):
+    allowed = {*"0123456789", *ending}
+    assert {"first", "second", "third", "fourth"} <= default_readings().vocabulary(
+        allowed.__contains__, lambda _: False
+    )
+
+
+def unfit_shapes(spoken):
+    """(words so far, what is written after them) of one unit where no shape of the mode announced it."""
+    readings, words = default_readings(), spoken.split()
+    trails = [("", START, ())]
+    for said, word in enumerate(words, 1):
+        trails = [
+            (text + output, after, (*places, (said, after, len(text + output))))
+            for text, mode, places in trails
+            if mode is not START or said == 1
+            for output, after, _ in readings.after(mode, word)
+        ]
+    return [
+        (words[:said], text[start:] + ending)
+        for text, mode, places in trails
+        for ending, _ in readings.endings(mode)
+        for said, at, start in places
+        if at is not START
+        and not any(
+            re.match(re.escape(shape).replace(ANY_DIGIT, r"\d"), text[start:] + ending) for shape in readings.shapes(at)
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    "spoken",
+    [
+        *(cardinal(number) for number in NUMBERS),
+        *(f"{cardinal(number)} dollars and five cents" for number in NUMBERS[::9]),
+        *(year(number) for number in range(1100, 2100, 41)),
+        *(f"{ones} hundred" for ones in ("a", "ten", "twelve", "fifteen", "thirty", "thirty five")),
+        "a thousand", "a thousand and five", "a hundred thousand dollars", "two thousand five hundred",
+        "two million five hundred", "five million three thousand two",
+        "five million three thousand two hundred dollars", "fifteen hundred dollars", "twelve hundred and six",
+        "two million fifteen hundred", "thirty five fifty", "thirty first of may",
+        "the thirty first of may two thousand five", "may thirteenth", "may five nineteen oh five",
+        "november twenty second twenty twenty six", "the second of february", "half past three",
+        "twenty five to nine", "three fifteen p m", "three p m", "twelve a m", "twelve thirty a m",
+        "nine oh five a m", "a quarter to one", "eleven o'clock", "five minutes past ten", "twenty two to twelve",
+        "forty cents", "five cents", "v as in victor", "double you", "twelve fifteen", "three twenty five",
+    ],
+)  # fmt: skip
+def test_shapes_announce_all_that_may_be_written(spoken):
+    assert unfit_shapes(spoken) == []
 
 
 def test_words_of_a_mode_are_those_that_lead_on():
