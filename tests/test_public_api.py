@@ -40,6 +40,7 @@ def test_signatures():
     assert parameters(asr.Recognizer.create_stream) == ["self", *options]
     assert parameters(asr.Recognizer.transcribe) == ["self", "audio", *options, "*on_progress=None"]
     assert parameters(asr.Stream.accept) == ["self", "samples", "sample_rate=16000"]
+    assert parameters(asr.Stream.feed) == ["self", "samples", "sample_rate=16000"]
     assert parameters(asr.Stream.finish) == ["self"]
     grammar = ["pattern", "*spoken=True", "*lists=None", "*edits=0", "*flags=0", "*readings=None"]
     assert parameters(asr.Grammar) == grammar
