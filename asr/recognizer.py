@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from lm.grammar.grammar import Grammar
     from lm.phrases import Entry, Phrase
 
+COMPETING_BEAM_SIZE = 64
 Audio = str | Path | bytes | BinaryIO | tuple[npt.NDArray[Any], int]
 Progress = Callable[[Seconds, Seconds | None], None]
 
@@ -155,7 +157,10 @@ class Recognizer:
         if phrases is not None:
             biased = self._biased(phrases, domain)
             lexicon, scorer, unspeakable = biased.lexicon, biased.scorer, biased.unspeakable
-        search = create_search(lexicon, scorer, language.decoding(domain))
+        decoding = language.decoding(domain)
+        if grammar is not None:  # beside a grammar the free reading is there to compete, which needs no wide beam
+            decoding = replace(decoding, beam_size=min(decoding.beam_size, COMPETING_BEAM_SIZE))
+        search = create_search(lexicon, scorer, decoding)
         if grammar is None:
             return Stream(self._encoder, search, lexicon.word, settings, unspeakable)
         from asr.grammar_stream import GrammarStream

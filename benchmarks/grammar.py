@@ -34,8 +34,10 @@ BLOCK = 16000
 REJECT_CORPORA = ("mini_librispeech", "common_voice_b", "smart_home_commands", "coffee_commands")
 
 
-def hear(recognizer: asr.Recognizer, grammar: asr.Grammar, samples: FloatArray) -> dict[str, Any]:
-    """What a grammar makes of a clip, and the evidence for it."""
+def hear(
+    recognizer: asr.Recognizer, grammar: asr.Grammar, samples: FloatArray, *, with_free: bool = True
+) -> dict[str, Any]:
+    """What a grammar makes of a clip, the evidence for it, and what is heard without any grammar."""
     stream = recognizer.create_stream(grammar=grammar)
     assert isinstance(stream, GrammarStream)
     started = time.process_time()
@@ -53,7 +55,7 @@ def hear(recognizer: asr.Recognizer, grammar: asr.Grammar, samples: FloatArray) 
         "confidence": round(result.confidence, 4),
         "groups": groups,
         "spoken": result.spoken,
-        "free": result.match.free_text,
+        "free": recognizer.transcribe((samples, 16000)).text if with_free else result.match.free_text,
         "evidence": asdict(stream.evidence) if stream.evidence else None,
         "cpu_s": time.process_time() - started,
         "seconds": len(samples) / 16000,
@@ -181,7 +183,7 @@ def run_reject(args: argparse.Namespace, recognizer: asr.Recognizer) -> dict[str
         others = [clip for clip in clips if clip.corpus != own]
         accepted = 0
         for clip in progress_bar(iterable=others, desc=kind):
-            heard = hear(recognizer, grammar, read_audio(clip.path))
+            heard = hear(recognizer, grammar, read_audio(clip.path), with_free=False)
             accepted += heard["accepted"]
             _dump(args, {"kind": kind, "negative": True, "right": False, "clip": _name(clip), **heard})
         rows.append({"kind": kind, "clips": len(others), "false_accepts": _share(accepted, len(others))})
