@@ -19,6 +19,7 @@ EXAMPLES = """examples:
   asr-export lm --model runs/lm/final --adapter adapters/assistant --adapter adapters/dictation --out lm
   asr-export bundle --checkpoint runs/first/final --lexicon lexicon.bin --ngram ngram.bin --g2p g2p.onnx \\
       --settings recipes/english-bundle.json --card recipes/english-card.md --selftest clip.flac --out asr/data/english
+  asr-export shrink --bundle asr/data/english --words 40000 --ngram-mb 1.5 --out small       a bundle of 10 MB
   asr-export chunk --encoder encoder.onnx --chunk-ms 320 --out encoder-320.onnx     for sherpa-onnx
   asr-export graph --bundle asr/data/english --words commands.txt --out commands    for sherpa-onnx: words, not phonemes
   asr-export grammar --grammar '[A-Z]{3}-?\\d{3}' --bundle asr/data/english --out code         for sherpa-onnx
@@ -52,6 +53,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     lm.add_argument("--model", type=Path, required=True, help="checkpoint or run of `asr-lm train`, of the form shared")
     lm.add_argument("--adapter", type=Path, action="append", default=[], help="folder of `asr-lm adapt`")
     lm.add_argument("--out", type=Path, required=True, help="folder to write")
+    shrink = commands.add_parser("shrink", help="write a smaller bundle: fewer words, a shorter n-gram")
+    shrink.add_argument("--bundle", type=Path, help="default: the embedded one")
+    shrink.add_argument("--words", type=int, required=True, help="keep so many, the most frequent ones")
+    shrink.add_argument("--ngram-mb", type=float, required=True, help="size of the n-gram, at most")
+    shrink.add_argument("--no-neural", action="store_true", help="leave the neural language model out")
+    shrink.add_argument("--out", type=Path, required=True, help="folder")
     chunk = commands.add_parser("chunk", help="copy an encoder with another chunk size in its metadata")
     chunk.add_argument("--encoder", type=Path, required=True)
     chunk.add_argument("--chunk-ms", type=int, required=True)
@@ -181,6 +188,18 @@ def run_lm(args: argparse.Namespace) -> None:
             print(f"{path.stat().st_size:>9,} {path.relative_to(args.out)}")
 
 
+def run_shrink(args: argparse.Namespace) -> None:
+    """Write a smaller bundle and say what its parts weigh."""
+    from asr.bundle import Bundle
+    from export.shrink import Shrinking, shrink
+
+    plan = Shrinking(args.words, round(args.ngram_mb * 1e6), neural=not args.no_neural)
+    bundle = shrink(Bundle.open(args.bundle), args.out, plan)
+    for name, info in sorted(bundle.manifest.files.items()):
+        print(f"{info.bytes:>9,} {name}")
+    print(f"wrote {args.out}: {bundle.size_bytes / 1e6:.1f} MB")
+
+
 def run_chunk(args: argparse.Namespace) -> None:
     """Restamp the chunk size."""
     import onnx
@@ -252,7 +271,7 @@ def _read_grammar(given: str, lists: Sequence[str]) -> Grammar:
 
 COMMANDS = {
     "encoder": run_encoder, "bundle": run_bundle, "lm": run_lm, "chunk": run_chunk, "graph": run_graph,
-    "grammar": run_grammar,
+    "grammar": run_grammar, "shrink": run_shrink,
 }  # fmt: skip
 
 

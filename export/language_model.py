@@ -49,11 +49,16 @@ def write_language_model(trained: TrainedModel, folder: Path) -> None:
     broken = [name for name, value in trained.model.state_dict().items() if not value.isfinite().all()]
     if broken:
         raise ValueError(f"the model's weights are not finite ({', '.join(broken)}); the run has diverged")
-    arrays = _arrays(trained)
+    write_arrays(_arrays(trained), config, trained.words_sha256, folder)
+
+
+def write_arrays(arrays: Arrays, config: LanguageModelConfig, words_sha256: str, folder: Path) -> str:
+    """Write `lm.bin` and `lm.onnx` of a model's packed arrays (docs/architecture.md); returns their digest."""
     trunk = _digest(arrays)
-    meta = {"trunk": trunk, "words_sha256": trained.words_sha256, "context": config.context, "model": asdict(config)}
+    meta = {"trunk": trunk, "words_sha256": words_sha256, "context": config.context, "model": asdict(config)}
     write_array_file(folder / DATA_FILE, kind=KIND, arrays=arrays, meta=meta)
     onnx.save(_graph(config, folder / DATA_FILE, trunk), str(folder / GRAPH_FILE))
+    return trunk
 
 
 def _arrays(trained: TrainedModel) -> dict[str, npt.NDArray[Any]]:

@@ -76,11 +76,11 @@ def pronunciations(
     lexicon: Lexicon, words: Collection[int] | None = None
 ) -> dict[int, list[tuple[Pronunciation, float]]]:
     """Phoneme ids and log-probability of every pronunciation, by word id; of all words where `words` is None."""
-    owners = _owners(lexicon.node_first_entry).tolist()
-    parents = [0, *_owners(lexicon.node_first_child).tolist()]
+    nodes = owners(lexicon.node_first_entry).tolist()
+    parents = [0, *owners(lexicon.node_first_child).tolist()]
     labels = lexicon.node_label.tolist()
     found: dict[int, list[tuple[Pronunciation, float]]] = {}
-    for node, word, log_prob in zip(owners, lexicon.entry_word.tolist(), lexicon.entry_log_prob.tolist(), strict=True):
+    for node, word, log_prob in zip(nodes, lexicon.entry_word.tolist(), lexicon.entry_log_prob.tolist(), strict=True):
         if words is None or word in words:
             found.setdefault(word, []).append((_way_to(node, parents, labels), log_prob))
     return found
@@ -94,7 +94,7 @@ def _way_to(node: int, parents: Sequence[int], labels: Sequence[int]) -> Pronunc
     return tuple(reversed(way))
 
 
-def _owners(first: npt.NDArray[np.uint32]) -> Indices:
+def owners(first: npt.NDArray[np.uint32]) -> Indices:
     """Which range each item is in, when range `i` is `first[i] .. first[i + 1] - 1`."""
     bounds = first.astype(np.int64)
     return np.repeat(np.arange(len(first) - 1), bounds[1:] - bounds[:-1])
@@ -103,7 +103,7 @@ def _owners(first: npt.NDArray[np.uint32]) -> Indices:
 def _bigram_model(ngram: NgramModel, kept: Indices, max_bigrams: int) -> BackoffTrigram:
     """The bigram over the words `kept` (ascending ids), numbered anew."""
     arrays: dict[str, npt.NDArray[Any]] = dict(ngram.file.arrays)
-    first, second = _owners(arrays["bigram_first"]), arrays["bigram_word"].astype(np.int64)
+    first, second = owners(arrays["bigram_first"]), arrays["bigram_word"].astype(np.int64)
     log_prob = arrays["bigram_log_prob_table"][arrays["bigram_log_prob"]]
     unigram = ngram.unigram_log_prob.astype(np.float32)
     gain = log_prob - ngram.unigram_backoff.astype(np.float32)[first] - unigram[second]

@@ -1,0 +1,138 @@
+"""A smaller bundle says the same as the whole one about the words that it keeps."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import asr
+from asr.bundle import Bundle
+from export.shrink import Shrinking, context_shares, shrink
+from lm.backoff import BackoffTrigram, normalized, pair_key
+from lm.lexicon import Lexicon
+from lm.ngram import NgramModel, NgramScorer
+from lm.onnx_lm import OnnxLanguageModel
+from lm.vocabulary import END_ID, SPECIAL_WORDS, START_ID
+
+WORDS = 6000
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return Bundle.open()
+
+
+@pytest.fixture(scope="module")
+def small(whole, tmp_path_factory):
+    return shrink(whole, tmp_path_factory.mktemp("shrunk") / "small", Shrinking(WORDS, 400_000))
+
+
+def test_it_is_smaller_and_still_understands_its_clip(whole, small):
+    assert small.size_bytes < 0.3 * whole.size_bytes
+    assert small.manifest.files["ngram.bin"].bytes <= 400_000
+    recognizer = asr.Recognizer(small.path)
+    assert recognizer.n_words == WORDS - len(SPECIAL_WORDS)
+    heard = recognizer.transcribe(small.file(small.manifest.selftest.audio), domain="assistant").text.split()
+    assert {"what", "is", "the", "forecast", "in"} <= set(heard)
+
+
+def test_words_and_pronunciations_are_those_of_the_whole(whole, small):
+    before, after = Lexicon.open(whole.file("lexicon.bin")), Lexicon.open(small.file("lexicon.bin"))
+    assert len(after) == WORDS
+    for word in range(len(SPECIAL_WORDS), WORDS, 97):
+        assert after.word(word) == before.word(word)
+        assert sorted(after.pronunciations(word)) == sorted(before.pronunciations(word))
+
+
+def test_the_neural_model_gives_kept_words_the_same_scores(whole, small):
+    scores = []
+    for bundle in (whole, small):
+        model = OnnxLanguageModel(bundle.file("lm.onnx"), bundle.file("lm.bin"))
+        adapter = model.load_adapter(bundle.file("adapters/assistant.bin"))
+        scorer = model.scorer(adapter)
+        state = scorer.start()
+        scores.append([])
+        for word in (40, 17, 3000, 5999):
+            scorer.prepare([state])
+            state, log_prob = scorer.step(state, word)
+            scores[-1].append(log_prob)
+    np.testing.assert_allclose(scores[0], scores[1], rtol=0, atol=1e-5)
+
+
+def test_kept_bigrams_and_trigrams_have_their_probabilities(whole, small):
+    before, after = (NgramModel.open(bundle.file("ngram.bin")) for bundle in (whole, small))
+    arrays = after.file.arrays
+    assert 0 < len(arrays["bigram_word"]) < len(before.file.arrays["bigram_word"])
+    scorers = [NgramScorer(before), NgramScorer(after)]
+    checked = 0
+    for first in range(len(SPECIAL_WORDS), 400):
+        for place in range(int(arrays["bigram_first"][first]), int(arrays["bigram_first"][first + 1])):
+            word = int(arrays["bigram_word"][place])
+            old, new = (scorer.step(1 + first, word)[1] for scorer in scorers)
+            assert new == pytest.approx(old, abs=0.1)
+            checked += 1
+    assert checked > 1000
+
+
+def test_without_the_neural_model(whole, tmp_path):
+    small = shrink(whole, tmp_path / "plain", Shrinking(2000, 120_000, neural=False))
+    assert "lm.bin" not in small.manifest.files
+    assert asr.Recognizer(small.path).domains == ()
+    assert json.loads((small.path / "manifest.json").read_text())["neural_share"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("plan", "message"),
+    [
+        (Shrinking(2, 400_000), "words: expected"),
+        (Shrinking(10**7, 400_000), "words: expected"),
+        (Shrinking(WORDS, 1000), "ngram_bytes: 6000 words need"),
+    ],
+)
+def test_impossible_plans_leave_nothing_behind(whole, tmp_path, plan, message):
+    with pytest.raises(ValueError, match=message):
+        shrink(whole, tmp_path / "out", plan)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_folder_of_something_else_is_not_replaced(whole, tmp_path):
+    (tmp_path / "mine.txt").write_text("keep me")
+    with pytest.raises(FileExistsError):
+        shrink(whole, Path(tmp_path), Shrinking(2000, 120_000, neural=False))
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_shares_of_contexts_are_those_of_endless_text():
+    """The oracle: the stationary distribution of the bigram's matrix, where the end of a sentence leads to a start."""
+    rng = np.random.default_rng(3)
+    n_words = 9
+    unigram = rng.dirichlet(np.ones(n_words))
+    unigram[[0, START_ID]] = 0
+    unigram /= unigram.sum()
+    pairs = np.array(
+        [(a, b) for a in range(1, n_words) for b in range(2, n_words) if a != END_ID and rng.random() < 0.5]
+    )
+    key = np.sort(pair_key(pairs[:, 0], pairs[:, 1]))
+    first, second = (key >> np.uint64(21)).astype(int), (key & np.uint64((1 << 21) - 1)).astype(int)
+    with np.errstate(divide="ignore"):
+        log_unigram = np.log(unigram).astype(np.float32)
+    probs = unigram[second] * rng.uniform(0.5, 1.5, len(key))
+    none = np.zeros(0, np.float32)
+    model = normalized(
+        BackoffTrigram(
+            log_unigram, np.zeros(n_words, np.float32), key, np.log(probs).astype(np.float32),
+            np.zeros(len(key), np.float32), np.zeros(0, np.uint64), none,
+        )
+    )  # fmt: skip
+    matrix = np.exp(model.unigram_backoff.astype(float))[:, None] * unigram[None]
+    matrix[first, second] = np.exp(model.bigram_log_prob)
+    matrix[END_ID] = matrix[START_ID]
+    share = np.full(n_words, 1 / n_words)
+    for _ in range(500):
+        share = share @ matrix
+        share /= share.sum()
+    words, bigrams = context_shares(model)
+    assert words[2:] == pytest.approx(share[2:], abs=0.02)
+    assert words[START_ID] == words[END_ID]
+    assert bigrams == pytest.approx(words[first] * np.exp(model.bigram_log_prob), rel=1e-5)
