@@ -22,6 +22,8 @@ from lm.vocabulary import SPECIAL_WORDS
 
 _UNLISTED_LOG_PROB = -14.0
 """Look-ahead of a word that no list holds."""
+OWN_SHARE = 0.5
+"""Of the probability in open places that take no space, as in an e-mail address: for the grammar's own words."""
 
 
 class Constraints:
@@ -65,7 +67,10 @@ class Constraints:
             return constraint
         ids = np.arange(len(lexicon))
         ids[len(self._language.lexicon) :] = 0  # <unk>
-        return ConstrainedScorer(constraint, self._language.scorer(domain), ids)
+        own = [] if grammar.automaton.has_open_spaces else map(lexicon.find, grammar.automaton.words())
+        own_words = [word for word in own if word is not None]
+        inner = self._language.scorer(domain)
+        return ConstrainedScorer(constraint, inner, ids, own_words=own_words, own_share=OWN_SHARE)
 
     def _decoding(self, grammar: Grammar, free: DecodingConfig) -> DecodingConfig:
         if grammar.automaton.is_open:

@@ -42,9 +42,14 @@ class GrammarScorer(WordScorer):
 
 class ConstrainedScorer(WordScorer):
     def __init__(
-        self, grammar: grammar_scorers.GrammarScorer, inner: WordScorer, inner_words: npt.NDArray[np.uint32]
+        self,
+        grammar: grammar_scorers.GrammarScorer,
+        inner: WordScorer,
+        inner_words: npt.NDArray[np.uint32],
+        own_log_prob: npt.NDArray[np.float32],
+        inner_log_share: float,
     ) -> None:
-        """A grammar on top of another scorer; `inner_words` (W,) are its ids of the words."""
+        """A grammar on top of another scorer; arrays (W,): its ids of the words, and what the grammar gives them."""
 
 class Trie:
     def __init__(self, arrays: _Arrays) -> None:

@@ -11,6 +11,7 @@
 namespace sottovoce {
 
 using WordIds = nanobind::ndarray<const uint32_t, nanobind::ndim<1>, nanobind::c_contig, nanobind::device::cpu>;
+using LogProbs = nanobind::ndarray<const float, nanobind::ndim<1>, nanobind::c_contig, nanobind::device::cpu>;
 
 // `grammar` is a GrammarScorer of lm/grammar/scorer.py.
 inline GrammarTable grammar_table(const nanobind::object& grammar) {
@@ -35,8 +36,10 @@ class BoundGrammar final : public GrammarScorer {
 
 class BoundConstrained final : public ConstrainedScorer {
   public:
-    BoundConstrained(const nanobind::object& grammar, WordScorer& inner, const WordIds& words)
-        : ConstrainedScorer(grammar_table(grammar), inner, {words.data(), words.data() + words.size()}) {}
+    BoundConstrained(const nanobind::object& grammar, WordScorer& inner, const WordIds& words, const LogProbs& own,
+                     double inner_log_share)
+        : ConstrainedScorer(grammar_table(grammar), inner, {words.data(), words.data() + words.size()},
+                            {own.data(), own.data() + own.size()}, inner_log_share) {}
 };
 
 }  // namespace sottovoce

@@ -2,6 +2,8 @@
 // Python once, and remembered.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -65,8 +67,14 @@ class GrammarScorer : public WordScorer {
 
 class ConstrainedScorer : public WordScorer {
   public:
-    ConstrainedScorer(GrammarTable table, WordScorer& inner, std::vector<uint32_t> inner_words)
-        : table_(std::move(table)), inner_(inner), inner_words_(std::move(inner_words)) {}
+    // Per word: its id in `inner`, and what the grammar itself gives it (log; minus infinity: nothing).
+    ConstrainedScorer(GrammarTable table, WordScorer& inner, std::vector<uint32_t> inner_words,
+                      std::vector<float> own_log_prob, double inner_log_share)
+        : table_(std::move(table)),
+          inner_(inner),
+          inner_words_(std::move(inner_words)),
+          own_log_prob_(std::move(own_log_prob)),
+          inner_log_share_(inner_log_share) {}
 
     int64_t start() override { return keep({inner_.start(), table_.start()}); }
 
@@ -75,7 +83,8 @@ class ConstrainedScorer : public WordScorer {
         const int64_t following = table_.follow(pair.constraint, word);
         if (following < 0) return {state, GrammarScorer::kForbidden};
         const Step step = inner_.step(pair.inner, inner_words_.at(word));
-        return {keep({step.state, following}), step.log_prob};
+        const double model = step.log_prob + inner_log_share_, own = own_log_prob_.at(word);
+        return {keep({step.state, following}), own == GrammarScorer::kForbidden ? model : sum_of_logs(model, own)};
     }
 
     double finish(int64_t state) override {
@@ -108,6 +117,11 @@ class ConstrainedScorer : public WordScorer {
         }
     };
 
+    static double sum_of_logs(double a, double b) {
+        const double best = std::max(a, b);
+        return best + std::log1p(std::exp(std::min(a, b) - best));
+    }
+
     int64_t keep(const Pair& pair) {
         const auto [place, is_new] = ids_.try_emplace(pair, next_id_);
         if (is_new) pairs_.emplace(next_id_++, pair);
@@ -123,6 +137,8 @@ class ConstrainedScorer : public WordScorer {
     GrammarTable table_;
     WordScorer& inner_;
     const std::vector<uint32_t> inner_words_;
+    const std::vector<float> own_log_prob_;
+    const double inner_log_share_;
     std::unordered_map<int64_t, Pair> pairs_;
     std::unordered_map<Pair, int64_t, PairHash> ids_;
     int64_t next_id_ = 0;

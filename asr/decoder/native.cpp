@@ -199,8 +199,8 @@ NB_MODULE(_native, module) {
              "context"_a, "predict"_a, "ngram"_a.none(), "share"_a);
     nb::class_<BoundGrammar, WordScorer>(module, "GrammarScorer").def(nb::init<const nb::object&>(), "grammar"_a);
     nb::class_<BoundConstrained, WordScorer>(module, "ConstrainedScorer")
-        .def(nb::init<const nb::object&, WordScorer&, const WordIds&>(), nb::keep_alive<1, 3>(), "grammar"_a, "inner"_a,
-             "inner_words"_a);
+        .def(nb::init<const nb::object&, WordScorer&, const WordIds&, const LogProbs&, double>(),
+             nb::keep_alive<1, 3>(), "grammar"_a, "inner"_a, "inner_words"_a, "own_log_prob"_a, "inner_log_share"_a);
     nb::class_<BoundPhrases, WordScorer>(module, "PhraseScorer")
         .def(nb::init<nb::dict, WordScorer&, uint32_t, double>(), nb::keep_alive<1, 3>(), "arrays"_a, "inner"_a,
              "inner_words"_a, "unlisted_log_share"_a);

@@ -100,7 +100,9 @@ def _native_scorer(scorer: Scorer) -> _native.WordScorer:
     if type(scorer) is GrammarScorer:
         return _native.GrammarScorer(scorer)
     if type(scorer) is ConstrainedScorer:
-        return _native.ConstrainedScorer(scorer.grammar, _native_scorer(scorer.inner), scorer.inner_words)
+        inner = _native_scorer(scorer.inner)
+        own, share = scorer.own_log_prob, scorer.inner_log_share
+        return _native.ConstrainedScorer(scorer.grammar, inner, scorer.inner_words, own, share)
     if type(scorer) is PhraseScorer:
         arrays = {name: getattr(scorer.phrases, name) for name in _PHRASE_ARRAYS}
         return _native.PhraseScorer(arrays, _native_scorer(scorer.inner), scorer.n_inner_words, UNLISTED_LOG_SHARE)

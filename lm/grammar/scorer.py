@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 
@@ -50,19 +51,35 @@ class GrammarScorer:
 class ConstrainedScorer:
     """A grammar over a language model: what may follow is scored by the model; a `RememberingScorer`.
 
-    A state stands for one of the model and one of the grammar.
+    The grammar's own words may have a share of the probability whatever the model says, since a model of sentences
+    expects no "underscore". A state stands for one of the model and one of the grammar.
     """
 
-    def __init__(self, grammar: GrammarScorer, inner: Scorer, inner_words: Sequence[int] | np.ndarray) -> None:
+    def __init__(
+        self,
+        grammar: GrammarScorer,
+        inner: Scorer,
+        inner_words: Sequence[int] | np.ndarray,
+        *,
+        own_words: Sequence[int] | np.ndarray = (),
+        own_share: float = 0.0,
+    ) -> None:
         """Combine.
 
         Args:
             grammar: what may follow.
             inner: the language model.
             inner_words: (W,) the model's id of each word of the grammar's lexicon.
+            own_words: ids of the words that share `own_share` equally.
+            own_share: of the probability, from 0 to 1 (exclusive); the model has the rest.
         """
         self.grammar, self.inner = grammar, inner
         self.inner_words = np.asarray(inner_words, np.uint32)
+        share = own_share if len(own_words) else 0.0
+        self.inner_log_share = math.log1p(-share)
+        self.own_log_prob = np.full(len(self.inner_words), _NEVER, np.float32)
+        if share:
+            self.own_log_prob[np.asarray(own_words, np.int64)] = math.log(share / len(own_words))
         self._remembering = inner if isinstance(inner, RememberingScorer) else None
         self._ids: dict[tuple[int, int], int] = {}
         self._pairs: dict[int, tuple[int, int]] = {}
@@ -73,13 +90,14 @@ class ConstrainedScorer:
         return self._keep(self.inner.start(), self.grammar.start())
 
     def step(self, state: int, word: int) -> tuple[int, float]:
-        """Next state, and the model's log-probability; minus infinity for what the grammar forbids."""
+        """Next state, and the word's log-probability; minus infinity for what the grammar forbids."""
         inner, constraint = self._pairs[state]
         following = self.grammar.follow(constraint, word)
         if following == DEAD:
             return state, _NEVER
         after, log_prob = self.inner.step(inner, int(self.inner_words[word]))
-        return self._keep(after, following), log_prob
+        mixed = np.logaddexp(log_prob + self.inner_log_share, float(self.own_log_prob[word]))
+        return self._keep(after, following), float(mixed)
 
     def finish(self, state: int) -> float:
         """The model's log-probability that this is the end; minus infinity where the grammar has more to come."""

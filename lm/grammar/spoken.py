@@ -116,6 +116,11 @@ class SpokenAutomaton:
         """Whether words of any list may be said in places."""
         return bool(self._open)
 
+    @property
+    def has_open_spaces(self) -> bool:
+        """Whether such words may be written apart, as in a sentence."""
+        return any(" " in chars for chars in self._open)
+
     def words(self) -> frozenset[str]:
         """Every word that may be said, those of open places apart."""
         return frozenset(self.spellings) | self.reading_words() | frozenset(FILLERS if self._edits else ())

@@ -71,7 +71,8 @@ def test_native_equals_numpy(lexicon, pattern, with_model):
     for search in SEARCHES.values():
         scorer = GrammarScorer(Grammar(pattern).automaton, lexicon.word)
         if with_model:
-            scorer = ConstrainedScorer(scorer, Bigrams(), np.arange(len(lexicon))[::-1])
+            ids = np.arange(len(lexicon))
+            scorer = ConstrainedScorer(scorer, Bigrams(), ids[::-1], own_words=ids[3:5], own_share=0.4)
         decoder = search(lexicon, scorer, DecodingConfig(beam_size=12, stable_after_frames=1000))
         decoder.advance(log_probs)
         readings.append(decoder.finish_many(8))
@@ -80,6 +81,28 @@ def test_native_equals_numpy(lexicon, pattern, with_model):
     for one, other in zip(ours, theirs, strict=True):
         assert [word.word for word in one.words] == [word.word for word in other.words]
         assert one.score == pytest.approx(other.score, abs=1e-9)
+
+
+def test_own_words_have_their_share_and_the_model_the_rest(lexicon):
+    class Uniform:
+        def start(self):
+            return 0
+
+        def step(self, state, word):
+            return 0, -np.log(len(lexicon))
+
+        def finish(self, state):
+            return 0.0
+
+    ids = np.arange(len(lexicon))
+    grammar = GrammarScorer(Grammar("(a|b|ab)+").automaton, lexicon.word)
+    plain, shared = (
+        ConstrainedScorer(grammar, Uniform(), ids, own_words=[3, 4], own_share=share) for share in (0.0, 0.6)
+    )
+    assert plain.step(plain.start(), 3)[1] == pytest.approx(-np.log(len(lexicon)))
+    own = np.exp(shared.step(shared.start(), 3)[1])
+    assert own == pytest.approx(0.4 / len(lexicon) + 0.6 / 2)
+    assert shared.step(shared.start(), 5)[1] == -np.inf
 
 
 def test_retain_forgets_the_other_states(lexicon):
