@@ -26,6 +26,7 @@ from asr.stream import Stream
 from asr.types import Result, Seconds
 from lm.grammar.errors import GrammarError
 from lm.grammar.grammar import Grammar
+from lm.grammar.lists import read_lists
 from lm.phrases import Phrase, PhraseError, read_phrases
 
 STDIN = "-"
@@ -37,10 +38,11 @@ EXAMPLES = r"""examples:
   asr transcribe talk.flac                         the text of one file
   asr transcribe note.wav --domain assistant       expect commands and questions; dictation: prose
   asr transcribe *.wav --format json               one JSON object a file, with word times
-  asr transcribe pin.wav --grammar '\d{4}'           four digits, however they are said
+  asr transcribe pin.wav --grammar '\d{4}'         four digits, however they are said
   asr transcribe call.wav --grammar 'call {who}' --list who=contacts.txt --format json
   asr transcribe talk.mp3 --format srt > talk.srt  subtitles
   ffmpeg -i talk.mkv -f s16le -ac 1 -ar 16000 - | asr transcribe -
+  asr transcribe talk.wav --phrases names.txt      expect these names and terms: text[TAB sounds like[TAB weight]]
   asr listen                                       the microphone, until Ctrl-C
   asr info                                         what the bundle holds, and whether it works"""
 
@@ -106,8 +108,7 @@ def transcribe(args: argparse.Namespace) -> int:
             _complain(error)
             code = EXIT_UNUSABLE
             continue
-        if not result.accepted:
-            print(f"asr: {file}: no match of the grammar; heard: {_free_text(result)}", file=sys.stderr)
+        _report_no_match(file, result)
         text = FORMATS[args.format](result, file)
         if file in targets:
             _write_whole(targets[file], text)
@@ -120,7 +121,8 @@ def transcribe(args: argparse.Namespace) -> int:
 def listen(args: argparse.Namespace) -> int:
     """Print what the microphone hears: the utterance in progress is rewritten in place, a finished one stays."""
     recognizer = Recognizer(args.bundle, chunk_ms=args.chunk_ms, adapters=args.adapter)
-    stream = recognizer.create_stream(**_stream_options(args))
+    options = _stream_options(args)
+    stream = recognizer.create_stream(**options)
     _report_unspeakable(stream)
     is_live = sys.stdout.isatty()
     pending = ""
@@ -129,7 +131,12 @@ def listen(args: argparse.Namespace) -> int:
         for block in microphone_blocks():
             partial = stream.accept(block)
             if partial.is_endpoint:
-                _print_line(partial.stable, is_live)
+                text = partial.stable
+                if options["grammar"] is not None:  # a match is complete; the next one is another stream's
+                    result, stream = stream.finish(), recognizer.create_stream(**options)
+                    _report_no_match("microphone", result)
+                    text = result.text
+                _print_line(text, is_live)
                 pending = ""
             elif partial.text != pending:
                 pending = partial.text
@@ -207,25 +214,16 @@ def _grammar(pattern: str | None, lists: Sequence[str]) -> Grammar | None:
         if lists:
             raise OptionError("--list: expected with --grammar, which names the list as {NAME}")
         return None
-    entries: dict[str, list[str]] = {}
-    for text in lists:
-        name, mark, path = text.partition("=")
-        if not mark or not name.isidentifier():
-            raise OptionError(f"--list: expected NAME=FILE, found {text!r}")
-        entries[name] = [line for line in _read_lines(Path(path)) if line.strip()]
+    try:
+        entries = read_lists(lists)
+    except GrammarError as error:
+        raise OptionError(str(error)) from None
     return Grammar(pattern, lists=entries)
 
 
 def _report_unspeakable(stream: Stream) -> None:
     for phrase, reason in stream.unspeakable:
         print(f"asr: --phrases: {phrase!r} is left out: {reason}", file=sys.stderr)
-
-
-def _read_lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise OptionError(f"{path}: expected UTF-8 text, found {error.reason} at byte {error.start}") from None
 
 
 # --- transcribe -----------------------------------------------------------------------------------------------------
@@ -245,8 +243,10 @@ def _transcribe_file(recognizer: Recognizer, file: str, rate: int, options: dict
     return stream.finish()
 
 
-def _free_text(result: Result) -> str:
-    return (result.match.free_text if result.match else result.text) or "nothing"
+def _report_no_match(source: str, result: Result) -> None:
+    if result.match is not None and not result.accepted:
+        heard = result.match.free_text or "nothing"
+        print(f"asr: {source}: no match of the grammar; heard: {heard}", file=sys.stderr)
 
 
 def _targets(args: argparse.Namespace) -> dict[str, Path]:

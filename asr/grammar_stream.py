@@ -20,7 +20,7 @@ from asr.rejection import Evidence, RejectionWeights, acceptance
 from asr.stream import Stream, StreamSettings
 from asr.types import Capture, FloatArray, GrammarMatch, Partial, Result, Seconds, Word
 from lm.grammar.grammar import Grammar
-from lm.grammar.spoken import Writing
+from lm.grammar.writing import Writing
 
 if TYPE_CHECKING:
     from asr.onnx_encoder import OnnxEncoder

@@ -19,6 +19,7 @@ Pronunciation = tuple[int, ...]
 Variants = dict[Pronunciation, float]
 
 _GUESSES = 2
+_MOST_GUESSED = 100_000  # words that are kept
 _WORST_GUESS = -2.5
 """Log-probability against the best one from which on a second guess is tried."""
 
@@ -38,8 +39,7 @@ class Pronouncer:
         found = self._listed({word: word_id for word, word_id in zip(words, ids, strict=True) if word_id >= 0})
         found |= {word: letter_variants(word, found.get(word, {})) for word in words if word in LETTER_NAMES}
         missing = [word for word in words if word not in found]
-        self._guess([word for word in missing if word not in self._guessed])
-        return found | {word: self._guessed[word] for word in missing if word in self._guessed}
+        return found | self._guesses(missing)
 
     def _listed(self, ids: dict[str, int]) -> dict[str, Variants]:
         order, first = self._entries_by_word
@@ -65,14 +65,21 @@ class Pronouncer:
         rows = np.stack(columns[::-1], 1).tolist() if columns else [[] for _ in nodes]
         return [tuple(label for label in row if label) for row in rows]
 
-    def _guess(self, words: list[str]) -> None:
-        if self._g2p is None or not words:
-            return
-        for word, guesses in zip(words, self._g2p.pronounce_many(words, _GUESSES), strict=True):
-            best = guesses[0][1] if guesses else 0.0
-            self._guessed[word] = {
-                phonemes: log_prob - best for phonemes, log_prob in guesses if log_prob - best > _WORST_GUESS
-            }
+    def _guesses(self, words: list[str]) -> dict[str, Variants]:
+        """Variants of words that the lexicon lacks; kept, as an application asks for many of them again."""
+        if self._g2p is None:
+            return {}
+        kept = self._guessed
+        found = {word: kept[word] for word in words if word in kept}
+        unknown = [word for word in words if word not in found]
+        if unknown:
+            for word, guesses in zip(unknown, self._g2p.pronounce_many(unknown, _GUESSES), strict=True):
+                best = guesses[0][1] if guesses else 0.0
+                found[word] = {
+                    phonemes: log_prob - best for phonemes, log_prob in guesses if log_prob - best > _WORST_GUESS
+                }
+            self._guessed = found if len(kept) + len(unknown) > _MOST_GUESSED else kept | found
+        return {word: found[word] for word in words if word in found}
 
     @cached_property
     def _entries_by_word(self) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from lm.console import say
 from lm.corpus import open_text
-from lm.query.query import MAX_WORDS, READINGS, Answer, Query, QueryError
+from lm.grammar.lists import read_lists
+from lm.query.query import MAX_WORDS, READINGS, Answer, Query
 
 QUERY_EXAMPLES = r"""examples:
   asr-lm query '(he|she)' --trunk BUNDLE --prefix 'the nurse said that '
@@ -89,7 +88,7 @@ def run_query(args: argparse.Namespace) -> None:
 
     query = Query(
         args.pattern, args.prefix, args.suffix, spoken=not args.plain, readings=args.readings, edits=args.edits,
-        lists=_read_lists(args.list), top_k=args.top_k, max_words=args.max_words, ends=args.ends,
+        lists=read_lists(args.list), top_k=args.top_k, max_words=args.max_words, ends=args.ends,
     )  # fmt: skip
     trunk, adapted = open_query_model(args.trunk, args.adapter, args.words, softmax=args.softmax)
     model = adapted or trunk
@@ -98,26 +97,16 @@ def run_query(args: argparse.Namespace) -> None:
         print(json.dumps(asdict(found), indent=1) if args.format == "json" else found)
         return
     is_sample = args.strategy == "sample"
+    answers = search(model, query, strategy=args.strategy, limit=args.limit, seed=args.seed)
     if args.format == "table":
         print("log_prob\t" + ("log_weight\t" if is_sample else "") + "text\tspoken")
-    for answer in search(model, query, strategy=args.strategy, limit=args.limit, seed=args.seed):
+    for answer in answers:
         print(json.dumps(asdict(answer)) if args.format == "json" else _row(answer, is_sample), flush=True)
 
 
 def _row(answer: Answer, is_sample: bool) -> str:
     weight = f"{answer.log_weight:.2f}\t" if is_sample else ""
     return f"{answer.log_prob:.2f}\t{weight}{answer.prefix}{answer.text}{answer.suffix}\t{' '.join(answer.words)}"
-
-
-def _read_lists(options: Sequence[str]) -> Mapping[str, Sequence[str]] | None:
-    lists: dict[str, Sequence[str]] = {}
-    for option in options:
-        name, sign, path = option.partition("=")
-        if not sign or not re.fullmatch(r"[A-Za-z_]\w*", name):
-            raise QueryError(f"--list {option!r}: expected NAME=FILE")
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-        lists[name] = [line.strip() for line in lines if line.strip()]
-    return lists or None
 
 
 def run_audit(args: argparse.Namespace) -> None:

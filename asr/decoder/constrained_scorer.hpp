@@ -32,7 +32,9 @@ class GrammarTable {
     int64_t follow(int64_t state, uint32_t word) {
         const uint64_t key = static_cast<uint64_t>(state) << 32 | word;
         const auto place = after_.find(key);
-        return place != after_.end() ? place->second : after_[key] = follow_(state, word);
+        if (place != after_.end()) return place->second;
+        if (after_.size() >= kMostKnown) after_.clear();  // a stream may go on for hours
+        return after_[key] = follow_(state, word);
     }
 
     bool is_final(int64_t state) {
@@ -41,6 +43,8 @@ class GrammarTable {
     }
 
   private:
+    static constexpr size_t kMostKnown = 200'000;
+
     const int64_t start_;
     const Follow follow_;
     const IsFinal is_final_;
@@ -94,7 +98,7 @@ class ConstrainedScorer : public WordScorer {
 
     bool needs_interpreter() const override { return inner_.needs_interpreter(); }
     void prepare(const std::vector<int64_t>& states) override { inner_.prepare(inner_states(states)); }
-    bool is_crowded() const override { return inner_.is_crowded(); }
+    bool is_crowded() const override { return pairs_.size() >= kCrowd || inner_.is_crowded(); }
 
     void retain(const std::vector<int64_t>& states) override {
         const std::vector<int64_t> inner = inner_states(states);
@@ -107,6 +111,8 @@ class ConstrainedScorer : public WordScorer {
     }
 
   private:
+    static constexpr size_t kCrowd = 4096;  // as _CROWD in scorer.py
+
     struct Pair {
         int64_t inner, constraint;
         bool operator==(const Pair& other) const { return inner == other.inner && constraint == other.constraint; }

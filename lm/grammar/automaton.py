@@ -58,6 +58,11 @@ class CharAutomaton:
         start = self._program.start
         self.start = DEAD if start == DEAD else self._intern(set(self._closure(start, ())))
 
+    @property
+    def n_states(self) -> int:
+        """States that have been reached so far."""
+        return len(self._configurations)
+
     def step(self, state: int, char: str) -> int:
         """Returns the state after one more character, DEAD where nothing can follow."""
         if state == DEAD:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from lm.grammar.automaton import CharAutomaton
 from lm.grammar.errors import GrammarError
 from lm.grammar.matching import Match
 from lm.grammar.readings import Readings, default_readings
-from lm.grammar.spoken import SpokenAutomaton, Writing
+from lm.grammar.spoken import SpokenAutomaton
 from lm.grammar.syntax import parse
 from lm.grammar.vocabulary import spoken_vocabulary
+from lm.grammar.writing import Writing
 
 FLAGS = re.IGNORECASE | re.DOTALL | re.ASCII
-_RENEWED_FROM = 20_000
+_RENEWED_FROM, _RENEWED_FROM_CHARS = 20_000, 50_000  # a fraction of what raises GrammarTooLargeError
 _KIND, _VERSION = "sottovoce-grammar", 1
 _KEYS = {"kind", "version", "pattern", "spoken", "lists", "edits", "flags", "readings"}
 
@@ -57,15 +58,13 @@ class Grammar:
         """
         if not isinstance(pattern, str):
             raise GrammarError(f"pattern: expected a str, found {type(pattern).__name__}")
-        if int(flags) & ~int(FLAGS):
+        if not isinstance(flags, int) or flags & ~int(FLAGS):
             raise GrammarError("flags: expected re.IGNORECASE, re.DOTALL and re.ASCII only", pattern)
         if type(edits) is not int or not 0 <= edits <= 5:
             raise GrammarError(f"edits: expected a whole number from 0 to 5, found {edits!r}", pattern)
         self.pattern, self.is_spoken, self.edits, self.flags = pattern, spoken, edits, int(flags)
-        self.lists = {name: _checked_list(name, entries) for name, entries in (lists or {}).items()}
-        if any(isinstance(ways, str) for ways in (readings or {}).values()):
-            raise GrammarError("readings: expected a list of ways to say each text, found one str", pattern)
-        self.readings = {written: tuple(ways) for written, ways in (readings or {}).items()}
+        self.lists = {name: _strings(f"lists[{name!r}]", found) for name, found in _items("lists", lists)}
+        self.readings = {written: _strings("readings", ways) for written, ways in _items("readings", readings)}
         self._node = parse(pattern, self.flags)
         self._chars = CharAutomaton(self._node, self.lists, pattern)
         self._vocabulary = spoken_vocabulary(self._node, self.lists)
@@ -74,7 +73,7 @@ class Grammar:
     @property
     def automaton(self) -> SpokenAutomaton:
         """States over spoken words, for the search; a new one where the last has grown large over many streams."""
-        if self._spoken.n_states > _RENEWED_FROM:
+        if self._spoken.n_states > _RENEWED_FROM or self._chars.n_states > _RENEWED_FROM_CHARS:
             self._chars = CharAutomaton(self._node, self.lists, self.pattern)
             self._spoken = self._compose()
         return self._spoken
@@ -86,20 +85,21 @@ class Grammar:
 
     def fullmatch(self, text: str) -> Match | None:
         """Whether `text` may be written, and where its groups are."""
-        return self._chars.fullmatch(text)
+        return self.automaton.chars.fullmatch(text)
 
     def write(self, spoken: str) -> list[Writing]:
         """All that may be written for spoken words (lower case, separated by spaces), cheapest first."""
-        return self._spoken.writings(spoken.split())
+        return self.automaton.writings(spoken.split())
 
     def accepts(self, spoken: str) -> bool:
         """Whether a sequence of spoken words is one of a match."""
-        state = self._spoken.start
+        automaton = self.automaton
+        state = automaton.start
         for word in spoken.split():
-            state = self._spoken.step(state, word)
+            state = automaton.step(state, word)
             if state < 0:
                 return False
-        return self._spoken.is_final(state)
+        return automaton.is_final(state)
 
     def save(self, path: str | Path) -> None:
         """Write the grammar to a file (JSON): the pattern and its lists; it is compiled again when loaded."""
@@ -137,8 +137,14 @@ class Grammar:
         return default_readings().extended(self.readings) if self.readings else default_readings()
 
 
-def _checked_list(name: str, entries: Sequence[str]) -> list[str]:
-    found = list(entries) if not isinstance(entries, str) else []
+def _items(option: str, given: Mapping[str, Sequence[str]] | None) -> Iterable[tuple[str, Sequence[str]]]:
+    if not isinstance(given or {}, Mapping) or not all(isinstance(name, str) for name in given or {}):
+        raise GrammarError(f"{option}: expected lists of strings by a string, found {given!r}")
+    return (given or {}).items()
+
+
+def _strings(option: str, given: Sequence[str]) -> list[str]:
+    found = [] if isinstance(given, str) or not isinstance(given, Iterable) else list(given)
     if not found or not all(isinstance(entry, str) and entry for entry in found):
-        raise GrammarError(f"lists[{name!r}]: expected strings, none of them empty, and at least one")
+        raise GrammarError(f"{option}: expected a list of strings, none of them empty, and at least one")
     return found

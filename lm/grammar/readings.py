@@ -199,9 +199,10 @@ def _words(way: str) -> tuple[str, ...]:
 @cache
 def default_readings() -> Readings:
     """The readings of English."""
+    from lm.grammar.readings_amounts import Amounts
     from lm.grammar.readings_dates import Clock, Dates
     from lm.grammar.readings_letters import Repeats, SpeltLetters, letter_phrases, symbol_phrases
-    from lm.grammar.readings_numbers import Amounts
 
-    table = Phrases(letter_phrases() | symbol_phrases())
-    return Readings([table, Repeats(), SpeltLetters(), Amounts(), Clock(), Dates()])
+    letters, symbols = letter_phrases(), symbol_phrases()
+    both = {words: (*letters.get(words, ()), *symbols.get(words, ())) for words in letters | symbols}
+    return Readings([Phrases(both), Repeats(), SpeltLetters(), Amounts(), Clock(), Dates()])

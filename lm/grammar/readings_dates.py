@@ -183,7 +183,7 @@ class Clock:
         minute = state.minutes.value if state.minutes else 0
         if len(state.half) == 2:
             hour = state.hour % 12 + (12 if state.half == "pm" else 0)
-            return [(f"{hour:02}:{minute:02}", _CONVERTED_COST)] if hour != 12 else ()
+            return [(f"{hour:02}:{minute:02}", _CONVERTED_COST)]
         if state.half:
             return ()
         if state.is_whole:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from lm.grammar.spoken import SpokenAutomaton
 from lm.scorer import RememberingScorer, Scorer
 
 _NEVER = float("-inf")
+_CROWD = 4096  # states kept before the scorer asks which of them still matter
+_SPELLINGS = 20_000
 
 
 class GrammarScorer:
@@ -24,7 +26,7 @@ class GrammarScorer:
     def __init__(self, automaton: SpokenAutomaton, spell: Callable[[int], str]) -> None:
         """Take the automaton, and the spelling of a word id."""
         self.automaton = automaton
-        self._spell = cache(spell)
+        self._spell = lru_cache(_SPELLINGS)(spell)
 
     def start(self) -> int:
         """State before the first word."""
@@ -110,8 +112,8 @@ class ConstrainedScorer:
             self._remembering.prepare([self._pairs[state][0] for state in states])
 
     def is_crowded(self) -> bool:
-        """Whether the model keeps too much."""
-        return self._remembering is not None and self._remembering.is_crowded()
+        """Whether many states are kept, here or by the model."""
+        return len(self._pairs) >= _CROWD or (self._remembering is not None and self._remembering.is_crowded())
 
     def retain(self, states: Iterable[int]) -> None:
         """Forget all states but these."""

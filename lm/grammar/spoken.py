@@ -10,27 +10,29 @@ from __future__ import annotations
 
 import string
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from lm.g2p import normalize_word
 from lm.grammar.automaton import DEAD, CharAutomaton
 from lm.grammar.errors import GrammarTooLargeError
 from lm.grammar.readings import ANY_DIGIT, START, Mode, Reading, Readings
 from lm.grammar.vocabulary import Vocabulary
+from lm.grammar.writing import Trail, Writing, writing_of
 
 FILLERS = ("um", "uh", "er", "please", "okay", "well", "so")
 """Words that `edits` lets a speaker insert."""
 
-_SILENT = {" ": 0.05, "-": 1.9, **dict.fromkeys("\t\n,;:()[]{}\"'?!/", 2.0), ".": 2.1}
+_SILENT = {" ": 0.05, "-": 1.9, **dict.fromkeys("\t\n,;:()[]{}\"'?!/\xa0‐‑–—‘’“”«»…·¿¡", 2.0), ".": 2.1}
 """Characters that are written but not said, and what each costs."""
 _MOST_SILENT = 3  # in a row
 _MOST_STATES = 200_000
-_MOST_KNOWN = 200_000  # steps that are remembered
+_MOST_KNOWN = 200_000  # entries of each table of what was worked out
 _JOINED_WORDS, _JOINED_UNITS = 1.5, 0.1  # cost of no character between two plain words, or between one and a unit
 _NOTHING, _PLAIN, _UNIT = range(3)  # what a configuration wrote last
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 
 
 class Configuration(NamedTuple):
@@ -41,35 +43,6 @@ class Configuration(NamedTuple):
     mode: Mode
     edits: int
     """Words that may still be skipped."""
-
-
-class _Trail(NamedTuple):
-    """The cheapest way to one configuration."""
-
-    cost: float
-    before: _Trail | None
-    word: int  # index of the spoken word that wrote `output`; -1 for silent characters
-    output: str
-    is_closed: bool  # a unit is complete after this
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """Words `first_word` to `last_word` - 1 wrote the characters `start` to `end` - 1."""
-
-    first_word: int
-    last_word: int
-    start: int
-    end: int
-
-
-@dataclass(frozen=True, slots=True)
-class Writing:
-    """One way to write spoken words."""
-
-    text: str
-    cost: float
-    pieces: tuple[Piece, ...]
 
 
 class SpokenAutomaton:
@@ -104,7 +77,7 @@ class SpokenAutomaton:
         self._useful: dict[tuple[int, Mode], bool] = {}
         self._plain_runs: dict[tuple[int, str], tuple[tuple[int, str], ...]] = {}
         self._silent_runs: dict[int, tuple[tuple[int, str, float], ...]] = {}
-        self.start = self._intern(self._closure([Configuration(chars.start, START, edits)]))
+        self.start = self._intern(self.closed([Configuration(chars.start, START, edits)]))
 
     @property
     def n_states(self) -> int:
@@ -143,16 +116,22 @@ class SpokenAutomaton:
 
     def _first_step(self, key: tuple[int, str]) -> int:
         with self._lock:  # streams of several threads may share a grammar, and numbers are given once
-            if len(self._after) > _MOST_KNOWN:
-                self._after.clear()
             state, word = key
-            following = self._intern(self._closure(self._moved(self._configs[state], word)))
-            self._after[key] = following
+            following = self._intern(self.closed(self._moved(self._configs[state], word)))
+            _remember(self._after, key, following)
         return following
 
     def configurations(self, state: int) -> frozenset[Configuration]:
         """What a state stands for."""
         return self._configs[state]
+
+    def after(self, config: Configuration, word: str) -> frozenset[Configuration]:
+        """What one configuration becomes by a word; nothing where it may not follow."""
+        return self.closed(self._moved([config], word))
+
+    def is_end(self, config: Configuration) -> bool:
+        """Whether what was said may end in this configuration."""
+        return config.mode == START and self.chars.is_accepting(config.chars)
 
     def following(self, state: int) -> list[str]:
         """Words of `words` that may follow."""
@@ -166,9 +145,7 @@ class SpokenAutomaton:
         """Whether what was said may end here."""
         known = self._final.get(state)
         if known is None:
-            known = self._final[state] = any(
-                config.mode == START and self.chars.is_accepting(config.chars) for config in self._configs[state]
-            )
+            known = self._final[state] = any(map(self.is_end, self._configs[state]))
         return known
 
     def writings(self, words: Sequence[str]) -> list[Writing]:
@@ -176,15 +153,15 @@ class SpokenAutomaton:
         trails = self._trails(words)
         found: dict[str, Writing] = {}
         for (config, _), trail in sorted(trails.items(), key=lambda item: item[1].cost):
-            if config.mode == START and self.chars.is_accepting(config.chars):
-                writing = _writing(trail)
+            if self.is_end(config):
+                writing = writing_of(trail)
                 found.setdefault(writing.text, writing)
         return list(found.values())
 
     def prefix(self, words: Sequence[str]) -> tuple[str, str]:
         """What is written for the beginning of a match: what all its ways share, and the rest of the cheapest one."""
         trails = sorted(self._trails(words).values(), key=lambda trail: trail.cost)
-        texts = [_writing(trail).text for trail in trails]
+        texts = [writing_of(trail).text for trail in trails]
         if not texts:
             return "", ""
         shared = 0
@@ -221,7 +198,7 @@ class SpokenAutomaton:
                 moved.append(config._replace(edits=config.edits - 1))
         return moved
 
-    def _closure(self, configs: Iterable[Configuration]) -> frozenset[Configuration]:
+    def closed(self, configs: Iterable[Configuration]) -> frozenset[Configuration]:
         """The configurations, those that their modes may end in, and those after silent characters."""
         found = set(configs)
         if self.readings is not None:
@@ -245,7 +222,8 @@ class SpokenAutomaton:
         if is_useful is None:
             assert self.readings is not None
             shapes = self.readings.shapes(reading.mode)
-            is_useful = self._useful[key] = any(self._fits(after, shape) for shape in shapes)
+            is_useful = any(self._fits(after, shape) for shape in shapes)
+            _remember(self._useful, key, is_useful)
         return after if is_useful else DEAD
 
     def _fits(self, chars: int, shape: str) -> bool:
@@ -270,7 +248,8 @@ class SpokenAutomaton:
             if word not in spellings and self._is_open_word(word):
                 spellings = [*spellings, word]
             runs = [run for spelling in spellings for run in self._in_any_case(chars, spelling)]
-            found = self._plain_runs[key] = tuple(dict(runs).items())
+            found = tuple(dict(runs).items())
+            _remember(self._plain_runs, key, found)
         return found
 
     def _in_any_case(self, chars: int, spelling: str) -> list[tuple[int, str]]:
@@ -302,12 +281,12 @@ class SpokenAutomaton:
             found = self._silent_runs[chars] = tuple((state, text, cost) for state, (text, cost) in best.items())
         return found
 
-    def _trails(self, words: Sequence[str]) -> dict[tuple[Configuration, int], _Trail]:
+    def _trails(self, words: Sequence[str]) -> dict[tuple[Configuration, int], Trail]:
         """The cheapest way to each configuration, and to what it wrote last, after all the words."""
-        origin = _Trail(0.0, None, -1, "", True)
+        origin = Trail(0.0, None, -1, "", True)
         trails = self._silenced({(Configuration(self.chars.start, START, self._edits), _NOTHING): origin})
         for index, word in enumerate(words):
-            following: dict[tuple[Configuration, int], _Trail] = {}
+            following: dict[tuple[Configuration, int], Trail] = {}
             for (config, last), trail in trails.items():
                 self._extend(following, config, last, trail, index, word)
             trails = self._silenced(self._ended(following))
@@ -315,10 +294,10 @@ class SpokenAutomaton:
 
     def _extend(
         self,
-        found: dict[tuple[Configuration, int], _Trail],
+        found: dict[tuple[Configuration, int], Trail],
         config: Configuration,
         last: int,
-        trail: _Trail,
+        trail: Trail,
         index: int,
         word: str,
     ) -> None:
@@ -328,19 +307,19 @@ class SpokenAutomaton:
             if chars != DEAD:
                 cost = trail.cost + reading.cost + (joined if config.mode == START else 0.0)
                 after = Configuration(chars, reading.mode, config.edits)
-                _keep(found, (after, _UNIT), _Trail(cost, trail, index, reading.output, reading.mode == START))
+                _keep(found, (after, _UNIT), Trail(cost, trail, index, reading.output, reading.mode == START))
         if config.mode != START:
             return
         joined = (0.0, _JOINED_WORDS, _JOINED_UNITS)[last]
         for chars, text in self._written_plain(config.chars, word):
             capitals = 0.01 * sum(c.isupper() for c in text)
             after = Configuration(chars, START, config.edits)
-            _keep(found, (after, _PLAIN), _Trail(trail.cost + joined + capitals, trail, index, text, True))
+            _keep(found, (after, _PLAIN), Trail(trail.cost + joined + capitals, trail, index, text, True))
         if config.edits and word in FILLERS:
             after = config._replace(edits=config.edits - 1)
-            _keep(found, (after, last), _Trail(trail.cost + 1.0, trail, index, "", True))
+            _keep(found, (after, last), Trail(trail.cost + 1.0, trail, index, "", True))
 
-    def _ended(self, trails: dict[tuple[Configuration, int], _Trail]) -> dict[tuple[Configuration, int], _Trail]:
+    def _ended(self, trails: dict[tuple[Configuration, int], Trail]) -> dict[tuple[Configuration, int], Trail]:
         """And those in which a mode has ended without a word."""
         if self.readings is None:
             return trails
@@ -349,19 +328,26 @@ class SpokenAutomaton:
             for output, price in self.readings.endings(config.mode) if config.mode != START else ():
                 chars = self.chars.run(config.chars, output)
                 if chars != DEAD:
-                    ended = _Trail(trail.cost + price, trail, trail.word, output, True)
+                    ended = Trail(trail.cost + price, trail, trail.word, output, True)
                     _keep(found, (Configuration(chars, START, config.edits), last), ended)
         return found
 
-    def _silenced(self, trails: dict[tuple[Configuration, int], _Trail]) -> dict[tuple[Configuration, int], _Trail]:
+    def _silenced(self, trails: dict[tuple[Configuration, int], Trail]) -> dict[tuple[Configuration, int], Trail]:
         """And those after silent characters."""
         found = dict(trails)
         for (config, _), trail in trails.items():
             if config.mode == START:
                 for chars, text, price in self._after_silence(config.chars):
-                    after = _Trail(trail.cost + price, trail, -1, text, True)
+                    after = Trail(trail.cost + price, trail, -1, text, True)
                     _keep(found, (config._replace(chars=chars), _NOTHING), after)
         return found
+
+
+def _remember(known: dict[_Key, _Value], key: _Key, value: _Value) -> None:
+    """Keep what was worked out; a stream may go on for hours, so a table that is full starts anew."""
+    if len(known) >= _MOST_KNOWN:
+        known.clear()
+    known[key] = value
 
 
 def _spoken(written: str) -> str | None:
@@ -372,28 +358,7 @@ def _spoken(written: str) -> str | None:
         return None
 
 
-def _keep(trails: dict[tuple[Configuration, int], _Trail], key: tuple[Configuration, int], trail: _Trail) -> None:
+def _keep(trails: dict[tuple[Configuration, int], Trail], key: tuple[Configuration, int], trail: Trail) -> None:
     known = trails.get(key)
     if known is None or trail.cost < known.cost:
         trails[key] = trail
-
-
-def _writing(last: _Trail) -> Writing:
-    """Text and pieces of a way."""
-    steps: list[_Trail] = []
-    trail: _Trail | None = last
-    while trail is not None:
-        steps.append(trail)
-        trail = trail.before
-    text, pieces = "", []
-    first_word, start, last_word = -1, 0, -1
-    for step in reversed(steps):
-        if step.word >= 0:
-            if first_word < 0:
-                first_word, start = step.word, len(text)
-            last_word = step.word
-        text += step.output
-        if step.is_closed and first_word >= 0 and step.word >= 0:
-            pieces.append(Piece(first_word, last_word + 1, start, len(text)))
-            first_word = -1
-    return Writing(text, last.cost, tuple(pieces))

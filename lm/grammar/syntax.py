@@ -74,9 +74,8 @@ class _Parser:
         self._chars: dict[tuple[str, int], Chars] = {}  # long patterns have few distinct characters
 
     def parse(self, flags: int) -> Node:
-        match = _LEADING_FLAGS.match(self._pattern)
-        if match:
-            flags = self._added(flags, match[1], 2)
+        while match := _LEADING_FLAGS.match(self._pattern, self._at):
+            flags = self._added(flags, match[1], match.start(1))
             self._at = match.end()
         node = self._alternation(flags)
         if self._at < len(self._pattern):

@@ -24,7 +24,8 @@ _MAX_JOINED_OPEN_ITERATIONS = 500
 _OPEN_ITERATIONS = 3
 _ENOUGH_MEMBERS = 3_000  # more than there are characters with two cases
 
-_WORDS = re.compile(r"(?:[^\W\d_]|')+")
+_APOSTROPHES = "'\N{RIGHT SINGLE QUOTATION MARK}"
+_WORDS = re.compile(rf"(?:[^\W\d_]|[{_APOSTROPHES}\u0300-\u036f])+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ class _Collector:
         self._listed: dict[str, _Fragments] = {}
 
     def add(self, words: Iterable[str]) -> None:
-        self.words.update(word for word in (word.strip("'") for word in words) if word)
+        self.words.update(word for word in (word.strip(_APOSTROPHES) for word in words) if word)
         if len(self.words) > MAX_WORDS:
             self._fail()
 
@@ -142,7 +143,7 @@ class _Collector:
 
     def _read_list(self, entries: Sequence[str]) -> _Fragments:
         whole, heads, tails = set(), set(), set()
-        for entry in map(str.lower, entries):
+        for entry in map(_lower, entries):
             words = _WORDS.findall(entry)
             if len(words) == 1 and len(words[0]) == len(entry):
                 whole.add(entry)
@@ -209,6 +210,13 @@ class _Collector:
         )
 
 
+def _lower(text: str) -> str:
+    """The text in lower case; letters of which that would be several characters stay, as they have to be written."""
+    if text.isascii():
+        return text.lower()
+    return "".join(lower if len(lower := char.lower()) == 1 else char for char in text)
+
+
 def _letters(chars: CharSet) -> tuple[frozenset[str], bool]:
     """The letters of a set in lower case (9 or more: not all of them), and whether it has other members."""
     if chars.negated:
@@ -220,8 +228,8 @@ def _letters(chars: CharSet) -> tuple[frozenset[str], bool]:
     if not chars.negated and set(chars.categories) & set("wDS"):
         members = map(chr, range(ord("a"), ord("z") + 1))
     for char in members:
-        if char.isalpha() or char == "'":
-            letters.add((fold(char) if chars.ignore_case else char).lower())
+        if _WORDS.fullmatch(char):
+            letters.add(_lower(fold(char) if chars.ignore_case else char))
         else:
             has_others = True
         if len(letters) > MAX_ALTERNATIVE_LETTERS:

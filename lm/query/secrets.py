@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from lm.grammar.automaton import DEAD
 from lm.grammar.grammar import Grammar
-from lm.grammar.spoken import SpokenAutomaton, Writing
+from lm.grammar.spoken import SpokenAutomaton
+from lm.grammar.writing import Writing
 from lm.normalize import normalize_text
 from lm.query.query import QueryError
 

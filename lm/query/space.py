@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from string import ascii_lowercase
 
@@ -13,14 +13,14 @@ import numpy as np
 from lm.grammar.automaton import DEAD, CharAutomaton
 from lm.grammar.grammar import Grammar
 from lm.grammar.readings import START
+from lm.grammar.spoken import Configuration
 from lm.query.model import IntArray
 from lm.query.query import Query, QueryError
 
 State = tuple[int, int]
 """The pattern (0) or the suffix (1), and a state of its automaton."""
-MAX_LOOKED_AHEAD = 40
-"""States from which the way to the end is worked out; from others it is taken to be short. An open place has the whole
-word list in each of its states, so that this takes seconds there."""
+MAX_LOOKED_AHEAD = 1000
+"""Configurations of a pattern from which the way to the end is worked out; from others it is taken to be short."""
 _NEVER = 1 << 30
 _LAST = "\U0010ffff"
 _Ends = frozenset[
@@ -58,12 +58,11 @@ class Space:
         self.unknown_words = tuple(sorted({word for part in self._parts for word in part.unknown_words}))
         """Words that the patterns may be spoken with and the list lacks: they cannot be answers."""
         self._with_room: dict[tuple[State, int], Arcs] = {}
-        self._ways: dict[State, int] = {}
-        self.longest_way = 0
-        """Words from one of the first states to the nearest end, at most: with more room nothing is left out."""
-        if self.start[1] != DEAD:
-            self._look_ahead()
-        if self.start[1] == DEAD or self._ways[self.start] == _NEVER or not len(self.arcs(self.start).ids):
+        self._words_to_end: dict[State, int] = {}
+        self._ways = self._look_ahead()
+        self.longest_way = max((way for ways in self._ways for way in ways.values() if way < _NEVER), default=0)
+        """Words from what was looked at to the nearest end, at most: with more room nothing is left out."""
+        if self.start[1] == DEAD or self.words_to_end(self.start) == _NEVER or not len(self.arcs(self.start).ids):
             raise QueryError(f"no words of the model's list can be said for the pattern {query.pattern[:80]!r}")
 
     def arcs(self, state: State, room: int | None = None) -> Arcs:
@@ -85,7 +84,11 @@ class Space:
 
     def words_to_end(self, state: State) -> int:
         """At least so many words are missing."""
-        return self._ways.get(state, 0)
+        known = self._words_to_end.get(state)
+        if known is None:
+            ways, configs = self._ways[state[0]], self._parts[state[0]].automaton.configurations(state[1])
+            known = self._words_to_end[state] = min((ways.get(config, 0) for config in configs), default=_NEVER)
+        return known
 
     def successors(self, state: State) -> list[State]:
         """The states that follow, after a word or as the suffix begins; each once."""
@@ -93,29 +96,15 @@ class Space:
         suffix = self.suffix_start(state)
         return [*after, suffix] if suffix else after
 
-    def _look_ahead(self) -> None:
-        """Works out how many words each of the first states is from an end."""
-        before: dict[State, list[State]] = {}
-        seen, waiting, reached = {self.start}, deque([self.start]), 0
-        while waiting and reached < MAX_LOOKED_AHEAD:
-            state = waiting.popleft()
-            reached += 1
-            for following in self.successors(state):
-                before.setdefault(following, []).append(state)
-                if following not in seen:
-                    seen.add(following)
-                    waiting.append(following)
-        ways = dict.fromkeys((*waiting, *filter(self.is_final, seen)), 0)
-        border = deque(ways)
-        while border:
-            state = border.popleft()
-            for previous in before.get(state, []):
-                is_suffix = previous[0] != state[0]
-                if previous not in ways or ways[previous] > ways[state] + (not is_suffix):
-                    ways[previous] = ways[state] + (not is_suffix)
-                    border.append(previous)
-        self._ways = {state: ways.get(state, _NEVER) for state in seen}
-        self.longest_way = max((way for way in self._ways.values() if way < _NEVER), default=0)
+    def _look_ahead(self) -> list[dict[Configuration, int]]:
+        """How many words the configurations of each part are from the end of the whole question."""
+        found: list[dict[Configuration, int]] = []
+        missing = 0
+        for part in reversed(self._parts):
+            ways = part.ways(missing)
+            found.insert(0, ways)
+            missing = min((ways.get(config, 0) for config in part.first), default=_NEVER)
+        return found
 
     def is_final(self, state: State) -> bool:
         """Whether the question may end here."""
@@ -144,19 +133,40 @@ class _PlainWords:
         self.entries = sorted(written)
         self._ids = [written[text] for text in self.entries]
         self._has_only_letters = [text.isascii() and text.isalpha() for text in self.entries]
+        self._odd = [place for place, is_plain in enumerate(self._has_only_letters) if not is_plain]
         self._loops: dict[_Ends, bool] = {}
 
     def walk(self, starts: _Ends) -> dict[int, _Ends]:
         """Where each word leads that may be written, in any case of its letters, from one of the starts."""
         found: dict[int, _Ends] = {}
+        for low, high, depth, ends in self._branches(starts):
+            self._take_all(low, high, depth, ends, found)
+        return found
+
+    def ends(self, start: int) -> frozenset[int]:
+        """Character states after any word that may be written at `start`."""
+        found: set[tuple[int, int]] = set()
+        for low, high, depth, ends in self._branches(frozenset({(0, start)})):
+            odd = self._odd[bisect_left(self._odd, low) : bisect_left(self._odd, high)]
+            if len(odd) < high - low:
+                found |= ends
+            for place in odd:
+                found |= self._spelt(ends, self.entries[place][depth:])
+        return frozenset(state for _, state in found)
+
+    def _branches(self, starts: _Ends) -> Iterator[tuple[int, int, int, _Ends]]:
+        """Ranges of entries that may be written, and where their first `depth` letters lead.
+
+        All of a range may be: it is one whole entry, or every letter that follows leads back to the same states.
+        """
         waiting = [(0, len(self.entries), 0, starts)] if self.entries and starts else []
         while waiting:
             low, high, depth, ends = waiting.pop()
             if depth and self._is_loop(ends):
-                self._take_all(low, high, depth, ends, found)
+                yield low, high, depth, ends
                 continue
             if len(self.entries[low]) == depth:
-                found[self._ids[low]] = found.get(self._ids[low], frozenset()) | ends
+                yield low, low + 1, depth, ends
                 low += 1
             while low < high:
                 begin = self.entries[low][: depth + 1]
@@ -165,11 +175,15 @@ class _PlainWords:
                 if after:
                     waiting.append((low, end, depth + 1, after))
                 low = end
-        return found
+
+    def _spelt(self, ends: _Ends, text: str) -> _Ends:
+        for char in text:
+            ends = self._after(ends, char)
+        return ends
 
     def _after(self, ends: _Ends, letter: str) -> _Ends:
-        letters = {letter, letter.upper()}
-        after = {(origin, self._chars.step(state, char)) for origin, state in ends for char in letters}
+        letters = {letter, letter.upper()}  # the capital may be several characters
+        after = {(origin, self._chars.run(state, text)) for origin, state in ends for text in letters}
         return frozenset(pair for pair in after if pair[1] != DEAD)
 
     def _is_loop(self, ends: _Ends) -> bool:
@@ -187,8 +201,7 @@ class _PlainWords:
                 rest = self.entries[place][depth:]
                 if "'" in rest and not after_apostrophe:
                     continue
-                for char in rest:
-                    after = self._after(after, char)
+                after = self._spelt(ends, rest)
             if after:
                 found[self._ids[place]] = found.get(self._ids[place], frozenset()) | after
 
@@ -196,9 +209,13 @@ class _PlainWords:
 class _Part:
     """One pattern."""
 
+    first: frozenset[Configuration]
+    """Those of its start."""
+
     def __init__(self, grammar: Grammar, words: Sequence[str], ids: Mapping[str, int]) -> None:
         self.automaton = grammar.automaton
         self.start = self.automaton.start
+        self.first = self.automaton.configurations(self.start) if self.start != DEAD else frozenset()
         self._has_edits = bool(grammar.edits)
         self._words = words
         sayable = self.automaton.words()
@@ -217,6 +234,42 @@ class _Part:
         if self.automaton.is_open:
             written.update({word: ids[word] for word in words if word[0] != "<" and self.automaton.takes_plain(word)})
         return written
+
+    def ways(self, missing: int) -> dict[Configuration, int]:
+        """Words from configurations to the end of this part, and the `missing` ones of the next.
+
+        A state is a set of configurations, and there are far more sets than configurations. The first
+        `MAX_LOOKED_AHEAD` are looked at; those after them have 0, and those without an end `_NEVER`.
+        """
+        before: dict[Configuration, list[Configuration]] = {}
+        seen, waiting, n_reached = set(self.first), deque(sorted(self.first, key=repr)), 0
+        while waiting and n_reached < MAX_LOOKED_AHEAD:
+            config = waiting.popleft()
+            n_reached += 1
+            for following in sorted(self._following(config), key=repr):
+                before.setdefault(following, []).append(config)
+                if following not in seen:
+                    seen.add(following)
+                    waiting.append(following)
+        ways = {config: missing for config in seen if self.automaton.is_end(config)} | dict.fromkeys(waiting, 0)
+        border = deque(ways)
+        while border:
+            config = border.popleft()
+            for previous in before.get(config, []):
+                if ways.get(previous, _NEVER) > ways[config] + 1:
+                    ways[previous] = ways[config] + 1
+                    border.append(previous)
+        return {config: ways.get(config, _NEVER) for config in seen}
+
+    def _following(self, config: Configuration) -> set[Configuration]:
+        """The configurations one word after another."""
+        found: set[Configuration] = set()
+        if config.mode == START:
+            ends = self._plain.ends(config.chars)
+            found.update(self.automaton.closed(config._replace(chars=chars) for chars in ends))
+        for word in self._read:
+            found.update(self.automaton.after(config, word))
+        return found
 
     def arcs(self, state: int) -> Arcs:
         """The words that may follow, and where they lead."""

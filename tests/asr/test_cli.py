@@ -154,6 +154,9 @@ def test_unusual_audio_works(run, folder, speech):
         (["--grammar", "xolo"], "none of its words can be spoken"),
         (["--grammar", "{who}", "--list", "who"], "--list: expected NAME=FILE, found 'who'"),
         (["--list", "who=phrases.txt"], "--list: expected with --grammar"),
+        (["--grammar", "{who}", "--list", "who=a.wav"], "a.wav: expected UTF-8"),
+        (["--grammar", "{who}", "--list", "who=empty.txt"], "empty.txt: expected an entry a line"),
+        (["--grammar", "{who}", "--list", "who=phrases.txt", "--list", "who=phrases.txt"], "given twice"),
         (["--phrases", "phrases.txt"], "phrases.txt:1"),
         (["--phrases", "nowhere.txt"], "nowhere.txt"),
         (["--phrases", "a.wav"], "a.wav: expected UTF-8"),
@@ -164,6 +167,7 @@ def test_unusual_audio_works(run, folder, speech):
 )
 def test_bad_options_are_one_line(run, folder, arguments, message):
     Path("phrases.txt").write_text("stop\tstop\theavy\n")
+    Path("empty.txt").write_text("\n \n")
     code, out, err = run("transcribe", "a.wav", "a.wav", *arguments)
     assert (code, out) == (2, "")
     assert err.count("\n") == 1
@@ -178,7 +182,7 @@ def test_a_wrong_pattern_is_shown_with_its_place(run, folder):
 
 def test_grammar_and_phrases(run, folder, speak):
     soundfile.write("order.wav", speak("stop tack").samples, RATE_HZ)
-    Path("what.txt").write_text("Tack\nCat\n")
+    Path("what.txt").write_text("Tack \n\nCat\n", encoding="utf-8-sig")  # as some editors save it
     Path("likely.txt").write_text("tack\npin\tpin\t2.0\n")
     options = ["--grammar", "Stop (?P<what>{what})", "--list", "what=what.txt", "--phrases", "likely.txt"]
     assert run("transcribe", "order.wav", *options) == (0, "Stop Tack\n", "")
@@ -305,6 +309,20 @@ def test_listen_on_a_terminal_rewrites_the_line(run, microphone, monkeypatch):
     shown = out.split("\r\x1b[K")
     assert "stop" in shown
     assert [text for text in shown if text.endswith("\n")] == ["stop cat it's\n", "pin\n"]
+
+
+def test_listen_for_a_grammar_begins_anew_after_each_match(run, speak, monkeypatch):
+    pause = np.zeros(2 * RATE_HZ, np.float32)
+    samples = np.concatenate([speak("stop tack").samples, pause, speak("spot cat").samples, pause])
+
+    def blocks():
+        yield from np.array_split(samples, 60)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("asr.cli.microphone_blocks", blocks)
+    code, out, err = run("listen", "--chunk-ms", 320, "--grammar", "(Stop|Spot) (cat|tack)")
+    assert (code, out) == (130, "Stop tack\nSpot cat\n")
+    assert "no match" not in err
 
 
 def test_listen_without_a_microphone(run, monkeypatch):

@@ -105,6 +105,33 @@ def test_own_words_have_their_share_and_the_model_the_rest(lexicon):
     assert shared.step(shared.start(), 5)[1] == -np.inf
 
 
+def test_a_scorer_over_a_model_that_remembers_nothing_gets_crowded_too(lexicon):
+    class Counting:
+        """A model with ever new states, which keeps none of them."""
+
+        def start(self):
+            return 0
+
+        def step(self, state, word):
+            return state + 1, -1.0
+
+        def finish(self, state):
+            return 0.0
+
+    scorer = ConstrainedScorer(
+        GrammarScorer(Grammar("(a|b)+").automaton, lexicon.word), Counting(), np.arange(len(lexicon))
+    )
+    state = scorer.start()
+    for _ in range(10_000):
+        state, _ = scorer.step(state, 3)
+        if crowded := scorer.is_crowded():
+            break
+    assert crowded
+    scorer.retain([state])
+    assert not scorer.is_crowded()
+    assert scorer.step(state, 3)[1] == -1.0
+
+
 def test_retain_forgets_the_other_states(lexicon):
     class Counting:
         """A model that remembers."""

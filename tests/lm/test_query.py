@@ -29,6 +29,7 @@ from lm.query import (  # noqa: E402
     strategies,
     summed_log_prob,
 )
+from lm.query.space import Space  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -337,5 +338,12 @@ def test_query_command(folder, model, capsys, tmp_path):
     assert len(capsys.readouterr().out.splitlines()) == 4
     ask(folder, "query", r"\d", "--plan")
     assert "states" in capsys.readouterr().out
-    with pytest.raises(QueryError, match="NAME=FILE"):
+    with pytest.raises(GrammarError, match="NAME=FILE"):
         ask(folder, "query", "{who}", "--list", "who")
+
+
+def test_letters_whose_capital_is_two_may_be_asked_for():
+    words = ["<unk>", "<s>", "</s>", "strasse", "weg"]
+    space = Space(Query("{way}", lists={"way": ["Straße", "Weg"]}), words)
+    assert space.arcs(space.start).ids.tolist() == [3, 4]
+    assert space.write(["strasse"], 1) == [("Straße", "")]

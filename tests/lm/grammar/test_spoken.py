@@ -69,6 +69,13 @@ def test_what_is_written(pattern, spoken, text):
         ("AC/DC", "a c d c"),
         ("Ángel  Ruiz", "angel ruiz"),
         ("Route 66", "route sixty six"),
+        ("O’Brien", "o'brien"),
+        ("Zoe\N{COMBINING DIAERESIS}", "zoe"),
+        ("İstanbul", "istanbul"),
+        ("Jean–Luc", "jean luc"),
+        ("Jean\N{NO-BREAK SPACE}Luc", "jean luc"),
+        ("“The” End…", "the end"),
+        ("WALL·E", "wall e"),
     ],
 )
 def test_entries_of_lists_are_written_as_they_are(entry, spoken):
@@ -76,6 +83,11 @@ def test_entries_of_lists_are_written_as_they_are(entry, spoken):
     if entry == "AC/DC":
         grammar = Grammar("play ({what}|[A-Z]{9})", lists={"what": [entry]})  # letters are spelt where a class spells
     assert [writing.text for writing in grammar.write(f"play {spoken}")][:1] == [f"play {entry}"]
+
+
+@pytest.mark.parametrize("word", ["don’t", "Zoe\N{COMBINING DIAERESIS}", "İzmir"])
+def test_a_pattern_may_hold_any_apostrophe_and_accent(word):
+    assert writes(word, {"d": "don't", "Z": "zoe", "İ": "izmir"}[word[0]]) == word
 
 
 def test_fillers_are_skipped_where_edits_allow():
@@ -147,6 +159,26 @@ def test_threads_share_a_grammar():
         assert list(pool.map(grammar.accepts, said * 50)) == alone * 50
 
 
+def test_a_list_that_is_asked_for_again_and_again_never_fills_up(monkeypatch):
+    monkeypatch.setattr("lm.grammar.automaton.MAX_STATES", 400)
+    monkeypatch.setattr("lm.grammar.grammar._RENEWED_FROM_CHARS", 200)
+    names = ["".join(letters) + "o" for letters in itertools.product("bcdfg", "aeiou", "klmn", "aeiou")]
+    grammar = Grammar("call {name}", lists={"name": names})
+    for name in names:
+        assert grammar.accepts(f"call {name}")
+        assert [writing.text for writing in grammar.write(f"call {name}")] == [f"call {name}"]
+        assert grammar.fullmatch(f"call {name}")
+
+
+def test_full_tables_start_anew(monkeypatch):
+    said = ["one two three", "one hundred two", "x y z", "one two"]
+    grammar = Grammar(r"\d{3}|[a-z]+( [a-z]+)*")
+    expected = [grammar.accepts(words) for words in said]
+    monkeypatch.setattr("lm.grammar.spoken._MOST_KNOWN", 2)
+    again = Grammar(grammar.pattern)
+    assert [again.accepts(words) for words in said * 2] == expected * 2
+
+
 def test_saved_and_loaded(tmp_path):
     grammar = Grammar(
         "call {who} ☎?", lists={"who": ["Zoë", "Bob"]}, edits=1, flags=re.IGNORECASE, readings={"☎": ["now"]}
@@ -174,6 +206,12 @@ def test_files_that_are_no_grammars(tmp_path, content):
         ({"pattern": "{who}", "lists": {"who": []}}, "lists"),
         ({"pattern": "{who}", "lists": {"who": "Bob"}}, "lists"),
         ({"pattern": "a", "readings": {"a": "b"}}, "readings"),
+        ({"pattern": "a", "readings": {"a": None}}, "readings"),
+        ({"pattern": "a", "readings": {1: ["b"]}}, "readings"),
+        ({"pattern": "a", "readings": ["b"]}, "readings"),
+        ({"pattern": "{who}", "lists": {"who": None}}, "lists"),
+        ({"pattern": "{who}", "lists": ["who"]}, "lists"),
+        ({"pattern": "a", "flags": "i"}, "flags: expected"),
     ],
 )
 def test_options_that_cannot_be_used(options, problem):

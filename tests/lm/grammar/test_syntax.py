@@ -37,6 +37,7 @@ from lm.grammar.syntax import parse
         ("[a-\\d]", 1, "bad range"),
         ("(?m)a", 2, "unsupported flag m"),
         ("a(?i)", 1, "at its start"),
+        ("(?i)(?sm)a", 7, "unsupported flag m"),
         ("(?P<1>a)", 4, "bad group name"),
         ("(?P<a>a)(?P<a>b)", 12, "already"),
         ("a?^b", 2, "depends on the text"),
@@ -48,6 +49,10 @@ def test_says_what_is_wrong_and_where(pattern, column, message):
     with pytest.raises(GrammarError, match=message) as caught:
         parse(pattern)
     assert caught.value.column == column
+
+
+def test_flags_may_stand_in_several_groups():
+    assert parse("(?i)(?s)a.") == parse("(?is)a.") != parse("(?i)a.")
 
 
 def test_a_list_is_told_from_a_repeat():
