@@ -34,7 +34,6 @@ from lm.grammar.automaton import DEAD
 from lm.grammar.errors import GrammarError
 from lm.grammar.grammar import Grammar
 from lm.grammar.readings import default_readings
-from lm.grammar.spoken import SpokenAutomaton
 from lm.lexicon_build import assemble_lexicon
 from lm.vocabulary import SPECIAL_WORDS
 
@@ -109,24 +108,18 @@ class Steps:
     mask: list[float]
 
 
-def allowed_words(automaton: SpokenAutomaton, state: int, words: Sequence[str]) -> list[str]:
-    """The words that may follow."""
-    return [word for word in words if automaton.step(state, word) != DEAD]
-
-
 def walk(grammar: Grammar, rng: np.random.Generator, steps: Steps) -> str:
     """One random way into a grammar, as spoken, until it may end; every state's words are told twice."""
     automaton, words = grammar.automaton, sorted(grammar.automaton.words())
     state, said = automaton.start, list[str]()
     while len(said) < LONGEST_WALK:
-        times, following = [], []
+        steps.first_mask.append(seconds(automaton.following, state))
+        steps.mask.append(seconds(automaton.following, state))
+        following = []
         for word in words:
             started = clock()
             following.append(automaton.step(state, word))
-            times.append(clock() - started)
-        steps.first_step += times
-        steps.first_mask.append(sum(times))
-        steps.mask.append(seconds(allowed_words, automaton, state, words))
+            steps.first_step.append(clock() - started)
         allowed = [index for index, after in enumerate(following) if after != DEAD]
         if not allowed or (automaton.is_final(state) and rng.random() < 0.3):
             break

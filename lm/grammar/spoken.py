@@ -74,6 +74,9 @@ class SpokenAutomaton:
         self._lock = Lock()
         self._after: dict[tuple[int, str], int] = {}
         self._final: dict[int, bool] = {}
+        self._following: dict[int, tuple[str, ...]] = {}
+        self._words: dict[Configuration, frozenset[str]] = {}
+        self._units: dict[Mode, tuple[tuple[str, tuple[Reading, ...]], ...]] = {}
         self._useful: dict[tuple[int, Mode], bool] = {}
         self._plain_runs: dict[tuple[int, str], tuple[tuple[int, str], ...]] = {}
         self._silent_runs: dict[int, tuple[tuple[int, str, float], ...]] = {}
@@ -133,13 +136,43 @@ class SpokenAutomaton:
         """Whether what was said may end in this configuration."""
         return config.mode == START and self.chars.is_accepting(config.chars)
 
-    def following(self, state: int) -> list[str]:
-        """Words of `words` that may follow."""
-        return [word for word in self._sorted_words if self.step(state, word) != DEAD]
+    def following(self, state: int) -> tuple[str, ...]:
+        """Words of `words` that may follow, sorted."""
+        known = self._following.get(state)
+        if known is None:
+            found = frozenset[str]().union(*map(self._words_after, self._configs[state]))
+            known = tuple(sorted(found))
+            _remember(self._following, state, known)
+        return known
+
+    def _words_after(self, config: Configuration) -> frozenset[str]:
+        """Words of `words` that may follow one configuration: many states share it."""
+        key = config._replace(edits=min(config.edits, 1))
+        known = self._words.get(key)
+        if known is None:
+            units = self._unit_words(key.mode)
+            found = {word for word, ways in units if any(self._read(key.chars, way) != DEAD for way in ways)}
+            if key.mode == START:
+                found.update(word for word in self.spellings if self._written_plain(key.chars, word))
+                found.update(FILLERS if key.edits else ())
+            known = frozenset(found)
+            _remember(self._words, key, known)
+        return known
+
+    def _unit_words(self, mode: Mode) -> tuple[tuple[str, tuple[Reading, ...]], ...]:
+        """Words that mean something in a mode, and what."""
+        if self.readings is None:
+            return ()
+        known = self._units.get(mode)
+        if known is None:
+            ways = ((word, self.readings.after(mode, word)) for word in self._reading_words)
+            known = tuple((word, found) for word, found in ways if found)
+            _remember(self._units, mode, known)
+        return known
 
     @cached_property
-    def _sorted_words(self) -> list[str]:
-        return sorted(self.words())
+    def _reading_words(self) -> frozenset[str]:
+        return self.reading_words()
 
     def is_final(self, state: int) -> bool:
         """Whether what was said may end here."""

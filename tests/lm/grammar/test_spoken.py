@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from lm.grammar.automaton import DEAD
 from lm.grammar.errors import GrammarError
 from lm.grammar.grammar import Grammar
 
@@ -122,10 +123,26 @@ def test_every_beginning_of_a_match_has_a_prefix_of_it():
 
 def test_following_words_are_those_that_lead_to_a_match():
     automaton = Grammar(r"(red|green) \d").automaton
-    assert automaton.following(automaton.start) == ["green", "red"]
+    assert automaton.following(automaton.start) == ("green", "red")
     after = automaton.step(automaton.start, "red")
     assert {"five", "oh"} <= set(automaton.following(after))
     assert not {"hundred", "twenty", "red"} & set(automaton.following(after))
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [r"(red|green) \d", r"\$\d+\.\d\d", r"[A-Z]{3}-?\d{3}", r"(1[0-2]|[1-9]):[0-5]\d [ap]m", r"[a-z]+@[a-z]+"],
+)
+def test_following_words_are_those_that_step_takes(pattern):
+    automaton = Grammar(pattern, edits=1).automaton
+    words, states = sorted(automaton.words()), [automaton.start]
+    for state in states:
+        if len(states) > 60:
+            break
+        after = {word: automaton.step(state, word) for word in words}
+        assert automaton.following(state) == tuple(word for word in words if after[word] != DEAD)
+        states += sorted({following for following in after.values() if following != DEAD} - set(states))[:10]
+    assert len(states) > 2
 
 
 def test_random_strings_are_accepted_exactly_where_they_can_be_written():
