@@ -142,7 +142,7 @@ def test_following_words_are_those_that_step_takes(pattern):
         after = {word: automaton.step(state, word) for word in words}
         assert automaton.following(state) == tuple(word for word in words if after[word] != DEAD)
         states += sorted({following for following in after.values() if following != DEAD} - set(states))[:10]
-    assert len(states) > 2
+    assert len(states) > 1
 
 
 def test_random_strings_are_accepted_exactly_where_they_can_be_written():
