@@ -153,7 +153,8 @@ class SpokenAutomaton:
             units = self._unit_words(key.mode)
             found = {word for word, ways in units if any(self._read(key.chars, way) != DEAD for way in ways)}
             if key.mode == START:
-                found.update(word for word in self.spellings if self._written_plain(key.chars, word))
+                plain = self.words() if self._open else self.spellings
+                found.update(word for word in plain if self._written_plain(key.chars, word))
                 found.update(FILLERS if key.edits else ())
             known = frozenset(found)
             _remember(self._words, key, known)
