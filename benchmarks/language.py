@@ -3,7 +3,7 @@
     [[model]]
     name = "one network, two adapters"
     [model.assistant]
-    model = "runs/shared/final"          # checkpoint, or ngram.bin
+    model = "runs/shared/final"          # checkpoint, ngram.bin, or a model of KenLM (.klm, .arpa)
     adapter = "adapters/assistant"
     [model.dictation]
     model = "runs/shared/final"
@@ -30,8 +30,10 @@ import torch
 from benchmarks.process import describe
 from lm.arrayfile import open_array_file
 from lm.corpus import read_lines
+from lm.kenlm_model import KenlmScorer
 from lm.ngram import NgramModel, NgramScorer
 from lm.perplexity import measure_perplexity
+from lm.scorer import Scorer
 from lm.train.checkpoint import Checkpoint, TrainedModel, read_adapter
 from lm.train.evaluate import evaluate
 from lm.train.fofe import Adapter, LanguageModel
@@ -91,9 +93,9 @@ class Bench:
         perplexity, times, steps = {}, [], {}
         for domain, entry in row.domains.items():
             path = entry["model"]
-            if path.endswith(".bin"):
+            if path.endswith((".bin", ".klm", ".arpa")):
                 sizes[path] = Path(path).stat().st_size
-                perplexity[domain] = self._ngram(Path(path), domain)
+                perplexity[domain] = measure_perplexity(self._ngram(Path(path)), self._ids, self._lines[domain]).value
                 continue
             trained = self._read(path)
             adapter = read_adapter(entry["adapter"], trained.model) if "adapter" in entry else None
@@ -120,11 +122,12 @@ class Bench:
             self._models = {path: Checkpoint.open(path).read()}  # one at a time
         return self._models[path]
 
-    def _ngram(self, path: Path, domain: str) -> float:
+    def _ngram(self, path: Path) -> Scorer:
+        if path.suffix != ".bin":
+            return KenlmScorer(path, list(self._ids))
         if open_array_file(path, kind="ngram").meta.get("order") != 3:
             raise ValueError(f"{path}: expected a trigram")
-        scorer = NgramScorer(NgramModel.open(path))
-        return measure_perplexity(scorer, self._ids, self._lines[domain]).value
+        return NgramScorer(NgramModel.open(path))
 
 
 def _every(lines: list[list[str]], limit: int) -> list[list[str]]:
@@ -147,15 +150,19 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     from matplotlib import pyplot as plt
 
     domains = list(rows[0]["perplexity"])
-    figure, axes = plt.subplots(1, len(domains), figsize=(5.5 * len(domains), 4.2), squeeze=False)
+    figure, axes = plt.subplots(1, len(domains), figsize=(4.2 * len(domains) + 3.6, 4.4), squeeze=False)
+    colours = plt.get_cmap("tab20")
     for axis, domain in zip(axes[0], domains, strict=True):
-        for row in rows:
-            axis.plot(row["bytes"] / 1e6, row["perplexity"][domain], "o", color="#30609b")
-            axis.annotate(row["name"], (row["bytes"] / 1e6, row["perplexity"][domain]), fontsize=7, xytext=(4, 4),
-                          textcoords="offset points")  # fmt: skip
-        axis.set(title=domain, xlabel="megabytes", ylabel="perplexity")
-        axis.set_xlim(left=0)
+        for number, row in enumerate(rows, 1):
+            place = row["bytes"] / 1e6, row["perplexity"][domain]
+            axis.plot(*place, "o", color=colours(number - 1), label=f"{number}  {row['name']}", markersize=13)
+            axis.annotate(str(number), place, ha="center", va="center", fontsize=7)
+        axis.set(title=domain, xlabel="megabytes", ylabel="perplexity", xscale="log")
+        ticks = [5, 7, 10, 20, 40]
+        axis.set_xticks(ticks, [str(tick) for tick in ticks])
+        axis.minorticks_off()
         axis.grid(alpha=0.3)
+    axes[0][-1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize=8, markerscale=0.6, frameon=False)
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     plt.close(figure)
