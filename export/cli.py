@@ -11,6 +11,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from asr.errors import MissingDependencyError
+from export import sweep_cli
+from export.targets import commands as target_commands
+
 if TYPE_CHECKING:
     from lm.grammar.grammar import Grammar
 
@@ -20,10 +24,15 @@ EXAMPLES = """examples:
   asr-export bundle --checkpoint runs/first/final --lexicon lexicon.bin --ngram ngram.bin --g2p g2p.onnx \\
       --settings recipes/english-bundle.json --card recipes/english-card.md --selftest clip.flac --out asr/data/english
   asr-export shrink --bundle asr/data/english --words 40000 --ngram-mb 1.5 --out small       a bundle of 10 MB
+  asr-export quantize --checkpoint runs/first/final --variant int8-dynamic --bundle asr/data/english --out dynamic
+  asr-export sweep --checkpoint runs/first/final --bundle asr/data/english --manifest clips.jsonl --clips 60 --out sweep
   asr-export chunk --encoder encoder.onnx --chunk-ms 320 --out encoder-320.onnx     for sherpa-onnx
   asr-export graph --bundle asr/data/english --words commands.txt --out commands    for sherpa-onnx: words, not phonemes
   asr-export grammar --grammar '[A-Z]{3}-?\\d{3}' --bundle asr/data/english --out code         for sherpa-onnx
   asr-export grammar --grammar 'call {contact}' --list contact=names.txt --bundle asr/data/english --out call
+  asr-export web asr/data/english page --onnxruntime-web onnxruntime-web-1.30.0.tgz            a page for browsers
+  asr-export executorch encoder-for-android        the embedded bundle; likewise onnx, ort, sherpa-onnx, litert, coreml
+  asr-export parity encoder-for-android --audio clip.flac
 """
 
 
@@ -83,6 +92,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     grammar.add_argument("--bundle", type=Path, required=True)
     grammar.add_argument("--out", type=Path, required=True, help="folder")
+    web = commands.add_parser("web", help="write a static page that recognises speech in the browser")
+    web.add_argument("bundle", type=Path, nargs="?", help="folder of the bundle; without it, the English one")
+    web.add_argument("out", type=Path, help="folder")
+    web.add_argument("--chunk-ms", type=int, default=640)
+    web.add_argument("--onnxruntime-web", type=Path, help="what `npm pack onnxruntime-web` wrote")
+    sweep_cli.add_arguments(commands)
+    target_commands.add_arguments(commands)
     return parser.parse_args(argv)
 
 
@@ -202,34 +218,20 @@ def run_shrink(args: argparse.Namespace) -> None:
 
 def run_chunk(args: argparse.Namespace) -> None:
     """Restamp the chunk size."""
-    import onnx
+    from export.targets.graphs import restamp
 
-    from export.onnx_graph import set_metadata
-
-    graph = onnx.load(str(args.encoder))
-    found = {prop.key: prop.value for prop in graph.metadata_props}
-    ahead = int(found["T"]) - int(found["decode_chunk_len"])
-    frames = args.chunk_ms // 10
-    set_metadata(graph, {"T": str(frames + ahead), "decode_chunk_len": str(frames)})
-    onnx.save(graph, str(args.out))
+    restamp(args.encoder, args.out, args.chunk_ms)
     print(f"wrote {args.out}: chunks of {args.chunk_ms} ms")
 
 
 def run_graph(args: argparse.Namespace) -> None:
     """Restrict a bundle's language to some words and write it as a graph."""
     from asr.bundle import Bundle
-    from export.ctc_graph import write_graph
-    from export.restrict import find_words, restrict
-    from lm.lexicon import Lexicon
-    from lm.ngram import NgramModel
+    from export.targets.graphs import write_words_graph
 
-    bundle = Bundle.open(args.bundle)
-    lexicon, ngram = Lexicon.open(bundle.file("lexicon.bin")), NgramModel.open(bundle.file("ngram.bin"))
     spellings = args.words.read_text(encoding="utf-8").split() if args.words else []
-    restrict(lexicon, ngram, find_words(lexicon, spellings, top=args.top), args.out, max_bigrams=args.max_bigrams)
-    small = Lexicon.open(args.out / "lexicon.bin")
-    path = args.out / "graph.fst"
-    graph = write_graph(small, NgramModel.open(args.out / "ngram.bin"), bundle.manifest.decoding, path)
+    bundle, path = Bundle.open(args.bundle), args.out / "graph.fst"
+    graph = write_words_graph(bundle, spellings, args.out, top=args.top, max_bigrams=args.max_bigrams)
     print(f"wrote {path}: {len(graph.arcs)} states, {graph.n_arcs} arcs, {path.stat().st_size} bytes")
 
 
@@ -253,6 +255,19 @@ def run_grammar(args: argparse.Namespace) -> None:
     print(f"wrote {path}: {len(graph.arcs)} states, {graph.n_arcs} arcs, {path.stat().st_size} bytes")
 
 
+def run_web(args: argparse.Namespace) -> None:
+    """Write a web page."""
+    from asr.bundle import Bundle
+    from export.targets.base import complete_folder
+    from export.targets.web import write_web
+
+    bundle = Bundle.open(args.bundle)
+    with complete_folder(args.out) as folder:
+        write_web(bundle, folder, args.chunk_ms, onnxruntime_web=args.onnxruntime_web)
+    size = sum(path.stat().st_size for path in args.out.rglob("*") if path.is_file())
+    print(f"wrote {args.out}: {size / 1e6:.1f} MB; try it with `python -m http.server -d {args.out}`")
+
+
 def _read_grammar(given: str, lists: Sequence[str]) -> Grammar:
     from lm.grammar.grammar import Grammar
 
@@ -271,7 +286,8 @@ def _read_grammar(given: str, lists: Sequence[str]) -> Grammar:
 
 COMMANDS = {
     "encoder": run_encoder, "bundle": run_bundle, "lm": run_lm, "chunk": run_chunk, "graph": run_graph,
-    "grammar": run_grammar, "shrink": run_shrink,
+    "grammar": run_grammar, "web": run_web, "shrink": run_shrink, "quantize": sweep_cli.run_quantize,
+    "sweep": sweep_cli.run_sweep, **target_commands.COMMANDS,
 }  # fmt: skip
 
 
@@ -280,7 +296,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     try:
         COMMANDS[args.command](args)
-    except (ValueError, OSError, KeyError) as error:
+    except (ValueError, OSError, KeyError, MissingDependencyError) as error:
         print(f"asr-export: {error}", file=sys.stderr)
         return 2
     return 0

@@ -21,9 +21,11 @@ metadata takes `T` frames and moves on by `decode_chunk_len`; the difference is 
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import onnx
@@ -39,6 +41,8 @@ STATE_NAMES = (
     "embed_states", "processed_lens",
 )  # fmt: skip
 EMBED_SHAPE = (128, 3, 19)
+CONFIG_KEY = "sottovoce_network"
+"""Metadata: the network's `EncoderConfig` as JSON, for exports to other formats."""
 
 
 def conv_width(config: EncoderConfig) -> int:
@@ -132,6 +136,7 @@ def metadata(config: EncoderConfig, chunk_ms: int) -> dict[str, str]:
         "value_head_dims": str(config.n_layers * config.d_model), "cnn_module_kernels": str(2 * conv_width(config)),
         "left_context_len": str(config.left_context),
         "T": str(frames + 2 * config.look_ahead), "decode_chunk_len": str(frames),
+        CONFIG_KEY: json.dumps(asdict(config)),
     }  # fmt: skip
 
 

@@ -23,6 +23,11 @@ _HIDDEN = -1e9
 """Added to the scores of frames that must not be seen."""
 
 
+def factored(n_inputs: int, rank: int, n_outputs: int) -> nn.Sequential:
+    """A linear layer through a bottleneck of `rank` numbers."""
+    return nn.Sequential(nn.Linear(n_inputs, rank, bias=False), nn.Linear(rank, n_outputs))
+
+
 class FeedForward(nn.Module):
     """Layer norm, expand, activation, contract."""
 

@@ -10,18 +10,19 @@ State of a stream (`EncoderState`), all zeros at the start:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import cast
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from asr.features import SILENCE_LOG_MEL
 from asr.nn.frontend import ConvFrontend, Frontend, PairFrontend
-from asr.nn.layers import ConformerBlock, TransformerBlock
+from asr.nn.layers import ConformerBlock, FeedForward, TransformerBlock, factored
 
 Block = ConformerBlock | TransformerBlock
+Module = TypeVar("Module", bound=nn.Module)
 ARCHITECTURES = ("conformer", "transformer")
 
 
@@ -47,6 +48,10 @@ class EncoderConfig:
     look_ahead: int = 20
     """Encoder frames that a chunk sees after itself; they are computed again with the next chunk."""
     vocab_size: int = 42
+    hidden_units: Mapping[str, int] = field(default_factory=dict)
+    """Feed-forward layers narrower than `d_ff`, by the module's name: `blocks.0.first`."""
+    ranks: Mapping[str, int] = field(default_factory=dict)
+    """Linear layers split into two factors of this rank, by the module's name: `blocks.0.first.expand`."""
 
     def __post_init__(self) -> None:
         if self.architecture not in ARCHITECTURES:
@@ -77,6 +82,18 @@ class AcousticModel(nn.Module):
         ends_with_norm = config.architecture == "conformer"
         self.norm = nn.Identity() if ends_with_norm else nn.LayerNorm(config.d_model)
         self.head = nn.Linear(config.d_model, config.vocab_size)
+        for name, n_units in config.hidden_units.items():
+            activation = self._named(name, FeedForward).activation
+            self.set_submodule(name, FeedForward(config.d_model, n_units, activation))
+        for name, rank in config.ranks.items():
+            linear = self._named(name, nn.Linear)
+            self.set_submodule(name, factored(linear.in_features, rank, linear.out_features))
+
+    def _named(self, name: str, kind: type[Module]) -> Module:
+        found = dict(self.named_modules()).get(name)
+        if not isinstance(found, kind):
+            raise ValueError(f"the configuration changes {name!r}, and the network has no {kind.__name__} of this name")
+        return found
 
     def _typed_blocks(self) -> Iterator[Block]:
         return cast("Iterator[Block]", iter(self.blocks))

@@ -5,14 +5,15 @@ from __future__ import annotations
 import importlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from asr.bundle import Bundle
-from asr.errors import ChunkSizeError, MissingDependencyError
+from asr.bundle import FEATURES, Bundle, StateSpec
+from asr.errors import BundleFileError, ChunkSizeError, MissingDependencyError
+from asr.onnx_encoder import OnnxEncoder
 
 MARKER = "target.json"
 """Every target writes this file; a folder without it is not one of ours and is never replaced."""
@@ -69,3 +70,24 @@ def check_chunk(bundle: Bundle, chunk_ms: int) -> int:
     if chunk_ms not in offered:
         raise ChunkSizeError(f"chunks of {chunk_ms} ms: this bundle has {', '.join(map(str, offered))} ms")
     return chunk_ms
+
+
+def check_encoder(bundle: Bundle) -> None:
+    """Check that the bundle's encoder can be loaded, obeys the contract, and is the one that the manifest describes.
+
+    Raises:
+        BundleFileError: it is not.
+    """
+    path, stated = bundle.file("encoder.onnx"), bundle.manifest.encoder
+    encoder = OnnxEncoder(path)
+    look_ahead_ms = encoder.look_ahead_frames * FEATURES["frame_shift_ms"]
+    if (encoder.state_spec, look_ahead_ms) != (stated.state, stated.look_ahead_ms):
+        raise BundleFileError(
+            f"{path}: expected states {_listed(stated.state)} and {stated.look_ahead_ms} ms of look-ahead, as in the "
+            f"manifest, found {_listed(encoder.state_spec)} and {look_ahead_ms} ms: encoder and manifest are of "
+            "different bundles"
+        )
+
+
+def _listed(states: Sequence[StateSpec]) -> str:
+    return ", ".join(f"{state.name} {list(state.shape)}" for state in states)

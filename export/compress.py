@@ -1,0 +1,283 @@
+"""Make a trained encoder smaller before it is exported: low-rank factors, narrower feed-forward layers.
+
+A frozen config says how, `compress` does it, and the smaller network's own config says what became of each layer, so
+that a checkpoint of it opens, trains and exports like any other. What matters is measured on speech:
+
+- `LowRank`: each matrix becomes two. The singular value decomposition is that of the matrix times a root of its inputs'
+  covariance, so that what is cut off is the least of the *outputs* (Yuan et al. 2023, ASVD; Wang et al. 2024, SVD-LLM);
+  the bias makes up for the mean of the rest. Ranks share one budget of parameters: what cutting a layer costs is its
+  dropped energy, scaled so that it foretells the divergence measured when that layer alone is cut.
+- `PruneUnits`: hidden units of feed-forward layers that add least to the outputs go: variance of the unit times the
+  squared length of its outgoing weights; the bias takes over its mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from asr.nn.layers import FeedForward
+from asr.nn.model import AcousticModel
+from asr.train.evaluate import streamed_log_probs
+from asr.types import FloatArray
+from export.sensitivity import mean_divergence
+
+CHUNK = 32
+_RIDGE = 1e-6
+_FULL = 1e-9
+DoubleArray = npt.NDArray[np.float64]
+
+
+class CompressionError(ValueError):
+    """A config that cannot be, or speech that is too little."""
+
+
+@dataclass(frozen=True, slots=True)
+class LowRank:
+    """Split matrices of the blocks into two until `share` of their parameters is left."""
+
+    share: float = 0.75
+
+    def __post_init__(self) -> None:
+        _check_share(self.share)
+
+
+@dataclass(frozen=True, slots=True)
+class PruneUnits:
+    """Keep `share` of all hidden units of the feed-forward layers."""
+
+    share: float = 0.75
+
+    def __post_init__(self) -> None:
+        _check_share(self.share)
+
+
+CompressionConfig = LowRank | PruneUnits
+
+
+def _check_share(share: float) -> None:
+    if not 0 < share <= 1:
+        raise CompressionError(f"share is {share}, expected more than 0, at most 1")
+
+
+def describe(config: CompressionConfig) -> dict[str, Any]:
+    """What a bundle's manifest records."""
+    return {"method": "low rank" if isinstance(config, LowRank) else "pruned units", **asdict(config)}
+
+
+def compress(model: AcousticModel, config: CompressionConfig, features: Sequence[FloatArray]) -> AcousticModel:
+    """A smaller network; the one given stays as it is.
+
+    Args:
+        model: not compressed before.
+        config: how.
+        features: log-mel (T, 80) of half a minute or more of speech like that in training.
+
+    Raises:
+        CompressionError: no speech, or a network that is compressed already.
+    """
+    if model.config.ranks or model.config.hidden_units:
+        raise CompressionError("the network is compressed already: start from the one that it was made of")
+    if not sum(map(len, features)):
+        raise CompressionError("compression measures what matters on speech: give features of at least one clip")
+    if isinstance(config, PruneUnits):
+        return _prune_units(model, config, features)
+    return with_ranks(model, _best_ranks(model, config.share, features), features)
+
+
+@dataclass(frozen=True, slots=True)
+class _Inputs:
+    """What a layer is fed with: mean (n,) and covariance (n, n)."""
+
+    mean: DoubleArray
+    covariance: DoubleArray
+
+
+def _measure_inputs(model: AcousticModel, names: Sequence[str], features: Sequence[FloatArray]) -> dict[str, _Inputs]:
+    """Moments of the inputs of the named layers while the network hears the features."""
+    sums: dict[str, list[Any]] = {name: [0, 0.0, 0.0] for name in names}
+
+    def add(name: str, x: Tensor) -> None:
+        rows = x.detach().flatten(0, -2).double()
+        total = sums[name]
+        total[0] += len(rows)
+        total[1] = total[1] + rows.sum(0)
+        total[2] = total[2] + rows.T @ rows
+
+    modules = dict(model.named_modules())
+    with ExitStack() as hooks:
+        for name in names:
+            handle = modules[name].register_forward_pre_hook(lambda _, given, name=name: add(name, given[0]))
+            hooks.callback(handle.remove)
+        for clip in features:
+            streamed_log_probs(model, clip, CHUNK)
+    measured = {}
+    for name, (n_rows, total, products) in sums.items():
+        mean = (total / n_rows).numpy()
+        measured[name] = _Inputs(mean, (products / n_rows).numpy() - np.outer(mean, mean))
+    return measured
+
+
+def _block_layers(model: AcousticModel) -> dict[str, nn.Linear]:
+    return {
+        name: module for name, module in model.blocks.named_modules(prefix="blocks") if isinstance(module, nn.Linear)
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Factors:
+    """W = left @ right, its columns and rows in order of what they add to the outputs."""
+
+    left: DoubleArray
+    right: DoubleArray
+    values: DoubleArray
+    """Singular values (k,): the outputs' energy."""
+
+
+def _factorise(weight: DoubleArray, inputs: _Inputs) -> _Factors:
+    """Of a weight (out, in)."""
+    ridge = _RIDGE * np.trace(inputs.covariance) / len(inputs.covariance) + np.finfo(np.float64).tiny
+    root = np.linalg.cholesky(inputs.covariance + ridge * np.eye(len(inputs.covariance)))
+    left, values, right = np.linalg.svd(weight @ root, full_matrices=False)
+    scale = np.sqrt(values)
+    return _Factors(left * scale, scale[:, None] * np.linalg.solve(root.T, right.T).T, values)
+
+
+def _weight(linear: nn.Linear) -> DoubleArray:
+    return linear.weight.detach().double().numpy()
+
+
+def with_ranks(model: AcousticModel, ranks: Mapping[str, int], features: Sequence[FloatArray]) -> AcousticModel:
+    """The network with the named linear layers split at the given ranks."""
+    inputs = _measure_inputs(model, list(ranks), features)
+    weights = model.state_dict()
+    for name, rank in ranks.items():
+        full, bias = weights.pop(f"{name}.weight").double().numpy(), weights.pop(f"{name}.bias")
+        factors = _factorise(full, inputs[name])
+        left, right = factors.left[:, :rank], factors.right[:rank]
+        weights |= {
+            f"{name}.0.weight": torch.from_numpy(right),
+            f"{name}.1.weight": torch.from_numpy(left),
+            f"{name}.1.bias": bias.double() + torch.from_numpy((full - left @ right) @ inputs[name].mean),
+        }
+    return _with_weights(replace_config(model, ranks=dict(ranks)), weights)
+
+
+def replace_config(model: AcousticModel, **changes: Any) -> AcousticModel:
+    """A network of the same configuration but for some values, with weights of its own."""
+    return AcousticModel(replace(model.config, **changes)).eval()
+
+
+def _with_weights(model: AcousticModel, weights: Mapping[str, Tensor]) -> AcousticModel:
+    model.load_state_dict(
+        {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
+    )
+    return model
+
+
+def _best_ranks(model: AcousticModel, share: float, features: Sequence[FloatArray]) -> dict[str, int]:
+    """Ranks of the layers that are worth cutting; the others are not named."""
+    layers = _block_layers(model)
+    inputs = _measure_inputs(model, list(layers), features)
+    before = [streamed_log_probs(model, clip, CHUNK) for clip in features]
+    costs, sizes = {}, {}
+    for name, linear in layers.items():
+        factors = _factorise(_weight(linear), inputs[name])
+        energy = np.append(np.cumsum(factors.values[::-1] ** 2)[::-1], 0.0)  # dropped at each rank
+        sizes[name] = linear.weight.numel(), linear.in_features + linear.out_features
+        probe = max(1, int(share * sizes[name][0] / sizes[name][1]))
+        with _cut(linear, factors, inputs[name], probe):
+            after = [streamed_log_probs(model, clip, CHUNK) for clip in features]
+        costs[name] = mean_divergence(before, after) * energy / max(energy[probe], _FULL)
+    n_parameters = sum(size for size, _ in sizes.values())
+    ranks = choose_ranks(costs, sizes, int(share * n_parameters))
+    return {name: rank for name, rank in ranks.items() if rank < len(costs[name]) - 1}
+
+
+@contextmanager
+def _cut(linear: nn.Linear, factors: _Factors, inputs: _Inputs, rank: int) -> Iterator[None]:
+    """One layer at a lower rank for as long as it takes to look at it."""
+    weight, bias = linear.weight.detach().clone(), linear.bias.detach().clone()
+    low = factors.left[:, :rank] @ factors.right[:rank]
+    with torch.no_grad():
+        linear.bias.add_(torch.from_numpy((_weight(linear) - low) @ inputs.mean))
+        linear.weight.copy_(torch.from_numpy(low))
+        try:
+            yield
+        finally:
+            linear.weight.copy_(weight)
+            linear.bias.copy_(bias)
+
+
+def choose_ranks(costs: Mapping[str, DoubleArray], sizes: Mapping[str, tuple[int, int]], budget: int) -> dict[str, int]:
+    """Ranks of least total cost within a budget of parameters (by Lagrange's multiplier, found by bisection).
+
+    Args:
+        costs: of each layer at rank 0 to full (k + 1,), falling; full means that the layer stays whole.
+        sizes: of each layer: parameters of the whole matrix, and parameters that one rank takes.
+        budget: parameters of all layers together.
+
+    Raises:
+        CompressionError: rank 1 everywhere is more than the budget.
+    """
+    parameters = {}
+    for name, (whole, each) in sizes.items():
+        parameters[name] = np.minimum(each * np.arange(len(costs[name])), whole)
+        parameters[name][-1] = whole
+
+    def at(price: float) -> dict[str, int]:
+        return {name: 1 + int(np.argmin((costs[name] + price * parameters[name])[1:])) for name in costs}
+
+    def total(ranks: Mapping[str, int]) -> int:
+        return int(sum(parameters[name][rank] for name, rank in ranks.items()))
+
+    low, high = -30.0, 30.0  # of the price's logarithm
+    if total(at(np.exp(low))) <= budget:
+        return at(np.exp(low))
+    if total(at(np.exp(high))) > budget:
+        raise CompressionError(f"the budget of {budget} parameters is below rank 1 everywhere: raise the share")
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (low, middle) if total(at(np.exp(middle))) <= budget else (middle, high)
+    return at(np.exp(high))
+
+
+def _prune_units(model: AcousticModel, config: PruneUnits, features: Sequence[FloatArray]) -> AcousticModel:
+    names = [name for name, module in model.named_modules() if isinstance(module, FeedForward)]
+    inputs = _measure_inputs(model, [f"{name}.contract" for name in names], features)
+    weights = model.state_dict()
+    importance = {
+        name: np.diag(inputs[f"{name}.contract"].covariance)
+        * np.square(weights[f"{name}.contract.weight"].double().numpy()).sum(0)
+        for name in names
+    }
+    kept = choose_units(importance, config.share)
+    for name, units in kept.items():
+        contract = weights[f"{name}.contract.weight"].double()
+        dropped = np.setdiff1d(np.arange(contract.shape[1]), units)
+        mean = torch.from_numpy(inputs[f"{name}.contract"].mean[dropped])
+        weights[f"{name}.contract.bias"] = weights[f"{name}.contract.bias"].double() + contract[:, dropped] @ mean
+        weights[f"{name}.contract.weight"] = contract[:, units]
+        for part in ("weight", "bias"):
+            weights[f"{name}.expand.{part}"] = weights[f"{name}.expand.{part}"][units]
+    return _with_weights(
+        replace_config(model, hidden_units={name: len(units) for name, units in kept.items()}), weights
+    )
+
+
+def choose_units(importance: Mapping[str, DoubleArray], share: float) -> dict[str, npt.NDArray[np.int64]]:
+    """Indices of the most important units of all layers together, ascending; each layer keeps at least one."""
+    n_kept = round(share * sum(map(len, importance.values())))
+    pooled = np.sort(np.concatenate(list(importance.values())))[::-1]
+    least = pooled[n_kept - 1] if n_kept else np.inf
+    return {
+        name: np.flatnonzero((values >= least) | (np.arange(len(values)) == values.argmax()))
+        for name, values in importance.items()
+    }

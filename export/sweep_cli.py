@@ -1,0 +1,129 @@
+"""`asr-export quantize` and `asr-export sweep`: their arguments and what they do."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from asr.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    from asr.train.manifest import Clip
+
+SPEECH_S = 30.0
+HELP = """variants: float32, int8, int8-dynamic, int8-static (or int8-static:minmax, int8-static:entropy), int4,
+mixed:SHARE of the bytes of int8; low-rank:SHARE or prune:SHARE of the parameters, also before one of these:
+low-rank:0.75+int8"""
+
+
+def add_arguments(commands: Any) -> None:
+    """Add both subcommands to what `ArgumentParser.add_subparsers` returned."""
+    quantize = commands.add_parser("quantize", help="write an encoder in any precision, compressed or not", epilog=HELP)
+    quantize.add_argument("--checkpoint", type=Path, required=True)
+    quantize.add_argument("--variant", required=True, help="see below")
+    quantize.add_argument(
+        "--speech", type=Path, nargs="+", default=[], help="audio files like those in training, half a minute in all"
+    )
+    quantize.add_argument("--bundle", type=Path, help="write a bundle like this one instead of the graph alone")
+    quantize.add_argument("--out", type=Path, required=True, help="encoder.onnx, or with --bundle a folder")
+    sweep = commands.add_parser("sweep", help="measure variants of an encoder side by side", epilog=HELP)
+    sweep.add_argument("--checkpoint", type=Path, required=True)
+    sweep.add_argument("--bundle", type=Path, required=True, help="its lexicon and language models are used")
+    sweep.add_argument("--manifest", type=Path, required=True, help="clips; split dev is measured on, train calibrates")
+    sweep.add_argument("--audio-dir", type=Path, help="what the manifest's paths are relative to; default: its folder")
+    sweep.add_argument("--corpus", nargs="+", help="corpora of the manifest to measure on; default: all")
+    sweep.add_argument("--clips", type=int, help="measure on so many clips, evenly chosen; default: all")
+    sweep.add_argument("--variant", nargs="+", help="default: one of each kind")
+    sweep.add_argument("--out", type=Path, required=True, help="folder for sweep.json, sweep.png and the graphs")
+
+
+def run_quantize(args: argparse.Namespace) -> None:
+    """Write one variant, alone or in a bundle."""
+    from asr.bundle import Bundle
+    from asr.train.checkpoint import open_checkpoint
+    from export.variants import build_variant, parse_variant, with_encoder
+
+    variant = parse_variant(args.variant, args.speech)
+    model = open_checkpoint(args.checkpoint).model().eval()
+    if args.bundle is None:
+        config = build_variant(model, variant, args.speech, args.out)
+        print(f"wrote {args.out}: {args.out.stat().st_size} bytes; {config}")
+        return
+    bundle = Bundle.open(args.bundle)
+    with tempfile.TemporaryDirectory() as folder:
+        encoder = Path(folder) / "encoder.onnx"
+        config = build_variant(model, variant, args.speech, encoder)
+        made = with_encoder(bundle, encoder, config, args.out)
+    print(f"wrote {args.out}: {made.size_bytes / 1e6:.1f} MB, encoder {config}")
+
+
+def run_sweep(args: argparse.Namespace) -> None:
+    """Measure, and write sweep.json and sweep.png; the table goes to stdout."""
+    from asr.train.manifest import read_manifest
+    from export.sweep import SpokenClip, Sweep
+    from export.sweep import run_sweep as measure
+    from export.sweep_plot import markdown, plot
+    from export.variants import STANDARD, parse_variant
+
+    folder = args.audio_dir or args.manifest.parent
+    clips = read_manifest(args.manifest)
+    chosen = choose_clips(clips, args.corpus or (), args.clips)
+    speech = [folder / clip.audio for clip in choose_speech(clips, SPEECH_S)]
+    sweep = Sweep(
+        checkpoint=args.checkpoint,
+        bundle=args.bundle,
+        clips=[SpokenClip(folder / clip.audio, clip.text or "") for clip in chosen],
+        speech=speech,
+        variants=[parse_variant(text, speech) for text in args.variant or STANDARD],
+        out=args.out,
+    )
+    with _bar(len(sweep.variants) * len(sweep.clips)) as bar:
+
+        def advance(name: str) -> None:
+            bar.set_description(name)
+            bar.update()
+
+        result = measure(sweep, advance)
+    plot(result["rows"], args.out / "sweep.png")
+    print(markdown(result["rows"]))
+
+
+def choose_clips(clips: Sequence[Clip], corpora: Sequence[str], count: int | None) -> list[Clip]:
+    """Clips of split dev that have a text, of the given corpora or all, evenly thinned to `count`.
+
+    Raises:
+        SweepError: there are none, or `count` is not positive.
+    """
+    from export.sweep import SweepError
+
+    if count is not None and count < 1:
+        raise SweepError(f"--clips: expected at least 1, found {count}")
+    found = [c for c in clips if c.split == "dev" and c.text and (not corpora or c.corpus in corpora)]
+    if not found:
+        known = ", ".join(sorted({clip.corpus for clip in clips if clip.split == "dev"})) or "none"
+        raise SweepError(
+            f"no clips of split dev with a text in {', '.join(corpora) or 'any corpus'}; there are: {known}"
+        )
+    n_kept = min(count or len(found), len(found))
+    return [found[index * len(found) // n_kept] for index in range(n_kept)]
+
+
+def choose_speech(clips: Sequence[Clip], seconds: float) -> list[Clip]:
+    """Clips of split train from all over the manifest, about `seconds` of audio."""
+    train = [clip for clip in clips if clip.split == "train" and clip.text]
+    if not train:
+        return []
+    wanted = max(1, round(seconds * len(train) / max(sum(clip.seconds for clip in train), 1e-9)))
+    n_kept = min(wanted, len(train))
+    return [train[index * len(train) // n_kept] for index in range(n_kept)]
+
+
+def _bar(total: int) -> Any:
+    try:
+        from tqdm import tqdm
+    except ImportError as error:
+        raise MissingDependencyError("tqdm", "train") from error
+    return tqdm(total=total, unit="clip", mininterval=1)

@@ -1,0 +1,82 @@
+/**
+ * Speech recognition on the user's own machine: a module for any web page or worker, without other dependencies than
+ * the files beside it.
+ *
+ *     import { fetchFrom, Recognizer } from "./recognizer.js";
+ *
+ *     const recognizer = await Recognizer.load(fetchFrom("./model/"));
+ *     const stream = recognizer.createStream();
+ *     const partial = await stream.accept(samples); // Float32Array, mono, 16 kHz: {stable, volatile, isEndpoint}
+ *     const result = await stream.finish(); // {text, words: [{text, start, end, confidence}], duration}
+ *
+ * Encoding takes time: run it in a worker, as worker.js does, where the page must not stutter. microphone.js gives
+ * samples, `readAudio` of audio.js those of a file.
+ */
+
+import { Decoder } from "./decoder.js";
+import { Encoder } from "./encoder.js";
+import { Stream } from "./stream.js";
+
+/** One opened model, shared by any number of streams. */
+export class Recognizer {
+  #encoder;
+  #decoder;
+
+  /**
+   * @param {(name: string) => Promise<ArrayBuffer>} read gives a file of the model's folder.
+   * @returns {Promise<Recognizer>}
+   * @throws {Error} a file is missing or damaged.
+   */
+  static async load(read) {
+    const settings = JSON.parse(new TextDecoder().decode(await read("model.json")));
+    const names = Object.keys(settings.files);
+    const files = Object.fromEntries(await Promise.all(names.map(async (name) => [name, await read(name)])));
+    const language = { lexicon: files["lexicon.bin"], ngram: files["ngram.bin"], lm: files["lm.bin"] };
+    const encoder = await Encoder.create(files["encoder.onnx"], settings.state);
+    const decoder = await Decoder.create(files["search.wasm"], language, settings.neural_share);
+    return new Recognizer(encoder, decoder, settings);
+  }
+
+  /** Use `Recognizer.load`. */
+  constructor(encoder, decoder, settings) {
+    this.#encoder = encoder;
+    this.#decoder = decoder;
+    /** Contents of model.json. */
+    this.settings = settings;
+  }
+
+  /** Number of words that can be recognised. */
+  get nWords() {
+    return this.#decoder.nWords - 3; // <unk>, <s> and </s> are none
+  }
+
+  /** Bytes of memory that lexicon, language model and searches take. */
+  get decoderBytes() {
+    return this.#decoder.memoryBytes;
+  }
+
+  /** Start a stream of speech. */
+  createStream() {
+    return new Stream(this.#encoder, this.#decoder, this.settings);
+  }
+}
+
+/**
+ * A function that fetches files of a folder.
+ * @param {string|URL} folder its address, ending in a slash.
+ * @param {(bytes: number) => void} [onBytes] called with the size of each piece that arrives.
+ * @returns {(name: string) => Promise<ArrayBuffer>}
+ */
+export function fetchFrom(folder, onBytes = () => {}) {
+  return async (name) => {
+    const response = await fetch(new URL(name, new URL(folder, globalThis.location?.href)));
+    if (!response.ok) throw new Error(`${name}: the server answers ${response.status}`);
+    const counted = new TransformStream({
+      transform(piece, controller) {
+        onBytes(piece.byteLength);
+        controller.enqueue(piece);
+      },
+    });
+    return new Response(response.body.pipeThrough(counted)).arrayBuffer();
+  };
+}

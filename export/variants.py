@@ -1,0 +1,193 @@
+"""Variants of an encoder, written as text, and what it takes to make one: compress, export, quantise, bundle.
+
+    float32  int8  int8-dynamic  int8-static  int8-static:entropy  int4  mixed:0.75
+    low-rank:0.75+int8     prune:0.75+int8
+
+The part after `+` is the quantisation, float32 where there is none. The number of `mixed` is a share of the bytes that
+int8 weights take.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from asr.bundle import Bundle
+from asr.nn.model import AcousticModel
+from asr.types import FloatArray
+from export import compress, quantize
+from export.bundle import write_bundle
+from export.compress import CompressionConfig, LowRank, PruneUnits
+from export.onnx_graph import export_encoder
+from export.quantize import Float32, Int4Weights, Int8Dynamic, Int8Static, Int8Weights, QuantizationConfig
+from export.ranges import METHODS, read_features
+from export.sensitivity import LayerSensitivity, choose_mixed, sensitivity
+
+STANDARD = (
+    "float32", "int8", "int8-dynamic", "int8-static", "int4", "mixed:0.75", "low-rank:0.75+int8", "prune:0.75+int8",
+)  # fmt: skip
+_WRITTEN_HERE = ("tokens.txt", "README.md", "encoder.onnx")
+
+
+class VariantError(ValueError):
+    """A variant's text cannot be read, or what it needs is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class MixedShare:
+    """A `Mixed` to be chosen by sensitivity: the layers' weights take this share of what int8 weights take.
+
+    Raises:
+        VariantError: a share outside (0, 4].
+    """
+
+    share: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 4:
+            raise VariantError(f"mixed: share is {self.share}, expected more than 0, at most 4 (float32)")
+
+    def budget_bytes(self, layers: Sequence[LayerSensitivity]) -> int:
+        """Bytes for the weights of these layers together."""
+        return int(self.share * sum(layer.n_bytes["int8"] for layer in layers))
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """How to make an encoder from a checkpoint."""
+
+    name: str
+    quantization: QuantizationConfig | MixedShare
+    compression: CompressionConfig | None = None
+
+
+def parse_variant(text: str, speech: Sequence[Path]) -> Variant:
+    """The variant that a text stands for.
+
+    Args:
+        text: see the module.
+        speech: audio files like those in training, for what is measured on speech.
+
+    Raises:
+        VariantError, QuantizationError, CompressionError: it is none, or it needs speech and there is no file of it.
+    """
+    parts = text.split("+")
+    compression = _compression(parts[0])
+    rest = parts[1:] if compression else parts
+    if len(rest) > 1 or not parts[0]:
+        raise VariantError(
+            f"{text!r}: expected one quantisation, at most one compression before it: low-rank:0.75+int8"
+        )
+    needs_speech = compression is not None or rest[:1] and rest[0].partition(":")[0] in ("int8-static", "mixed")
+    if needs_speech and not speech:
+        raise VariantError(f"{text}: this is chosen by what speech does to the layers: give audio files of speech")
+    return Variant(text, _quantization(rest[0], tuple(speech)) if rest else Float32(), compression)
+
+
+def _compression(text: str) -> CompressionConfig | None:
+    name, _, share = text.partition(":")
+    kinds: Mapping[str, type[LowRank | PruneUnits]] = {"low-rank": LowRank, "prune": PruneUnits}
+    return kinds[name](_number(text, share)) if name in kinds else None
+
+
+def _quantization(text: str, speech: tuple[Path, ...]) -> QuantizationConfig | MixedShare:
+    name, _, value = text.partition(":")
+    if name == "mixed":
+        return MixedShare(_number(text, value))
+    if name == "int8-static":
+        return Int8Static(speech, value or METHODS[1])
+    plain: Mapping[str, QuantizationConfig] = {
+        "float32": Float32(), "int8": Int8Weights(), "int8-dynamic": Int8Dynamic(), "int4": Int4Weights(),
+    }  # fmt: skip
+    if text not in plain:
+        raise VariantError(f"no variant {text!r}: expected one like {', '.join(STANDARD)}")
+    return plain[text]
+
+
+def _number(text: str, value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise VariantError(f"{text!r}: expected a share, as in {text.partition(':')[0]}:0.75") from None
+
+
+def build_variant(
+    model: AcousticModel, variant: Variant, speech: Sequence[Path], target: Path, plain: Path | None = None
+) -> dict[str, Any]:
+    """Write the variant's graph to `target`.
+
+    Args:
+        model: float32.
+        variant: what to make of it.
+        speech: audio files that a variant may measure on.
+        target: file to write.
+        plain: float32 graph of the model, where there is one already.
+
+    Returns:
+        What a manifest records as `quantization["encoder"]`.
+
+    Raises:
+        AudioError: a file of speech cannot be read.
+    """
+    entry: dict[str, Any] = {}
+    features: list[FloatArray] = []
+    if variant.compression or isinstance(variant.quantization, MixedShare):
+        features = [read_features(path) for path in speech]
+    if variant.compression:
+        model, plain = compress.compress(model, variant.compression, features), None
+        entry["compression"] = compress.describe(variant.compression)
+    with tempfile.TemporaryDirectory() as folder:
+        if plain is None:
+            plain = Path(folder) / "encoder.onnx"
+            export_encoder(model.eval(), plain)
+        config = _resolved(variant.quantization, plain, features)
+        quantize.quantize_encoder(plain, target, config)
+    return {**quantize.describe(config), **entry}
+
+
+def _resolved(
+    config: QuantizationConfig | MixedShare, plain: Path, features: Sequence[FloatArray]
+) -> QuantizationConfig:
+    if not isinstance(config, MixedShare):
+        return config
+    layers = sensitivity(plain, features)
+    return choose_mixed(layers, config.budget_bytes(layers))
+
+
+def with_encoder(bundle: Bundle, encoder: Path, quantization: Mapping[str, Any], target: Path) -> Bundle:
+    """Write a bundle that is like another one but for its encoder.
+
+    Args:
+        bundle: what everything else comes from.
+        encoder: graph.
+        quantization: recorded as the encoder's.
+        target: folder to make.
+
+    Raises:
+        BundleError: the bundle does not work with this encoder.
+        FileExistsError: `target` is there and is not a bundle.
+    """
+    manifest = bundle.manifest
+    kept = {name: bundle.file(name) for name in manifest.files if name not in _WRITTEN_HERE}
+    return write_bundle(
+        target,
+        name=manifest.name,
+        language=manifest.language,
+        files={**kept, "encoder.onnx": encoder},
+        readme=bundle.file("README.md").read_text(encoding="utf-8"),
+        selftest=manifest.selftest,
+        decoding=manifest.decoding,
+        confidence=manifest.confidence,
+        endpoint=manifest.endpoint,
+        quantization={**manifest.quantization, "encoder": dict(quantization)},
+        provenance=manifest.provenance,
+        license=manifest.license,
+        neural_share=manifest.neural_share,
+        domains=manifest.domains,
+        rejection=manifest.rejection,
+        chunk_ms=manifest.encoder.chunk_ms,
+        default_chunk_ms=manifest.encoder.default_chunk_ms,
+    )

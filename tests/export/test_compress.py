@@ -1,0 +1,219 @@
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("onnxscript")
+
+from small_encoder import CONFIG, make_features, small_model  # noqa: E402
+
+from asr.nn.model import AcousticModel, EncoderConfig  # noqa: E402
+from asr.train.checkpoint import Checkpoint, write_model  # noqa: E402
+from asr.train.evaluate import streamed_log_probs  # noqa: E402
+from export.compress import (  # noqa: E402
+    CompressionError,
+    LowRank,
+    PruneUnits,
+    choose_ranks,
+    choose_units,
+    compress,
+    describe,
+    with_ranks,
+)
+from export.onnx_graph import export_encoder  # noqa: E402
+from export.parity import run_onnx, run_torch  # noqa: E402
+from export.quantize import Int8Weights, quantize_encoder  # noqa: E402
+
+FEATURES = [make_features(512, seed) for seed in range(2)]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return small_model()
+
+
+@pytest.fixture(scope="module")
+def low_rank(model):
+    return compress(model, LowRank(0.5), FEATURES)
+
+
+@pytest.fixture(scope="module")
+def pruned(model):
+    return compress(model, PruneUnits(0.5), FEATURES)
+
+
+def linear_layers(model):
+    return {
+        name: m for name, m in model.named_modules() if isinstance(m, torch.nn.Linear) and name.startswith("blocks")
+    }
+
+
+def n_weights(model):
+    return sum(layer.weight.numel() for layer in linear_layers(model).values())
+
+
+def log_probs(model):
+    return np.concatenate([streamed_log_probs(model, clip, 32) for clip in FEATURES])
+
+
+def test_full_rank_is_the_same_network(model):
+    layers = linear_layers(model)
+    ranks = {name: min(layer.weight.shape) for name, layer in layers.items()}
+    assert np.abs(log_probs(with_ranks(model, ranks, FEATURES)) - log_probs(model)).max() < 1e-4
+
+
+def test_all_of_the_parameters_is_the_same_network(model):
+    assert compress(model, LowRank(1.0), FEATURES).config.ranks == {}
+    whole = compress(model, PruneUnits(1.0), FEATURES)
+    assert set(whole.config.hidden_units.values()) == {CONFIG.d_ff}
+    assert np.array_equal(log_probs(whole), log_probs(model))
+
+
+def test_low_rank_keeps_its_budget_and_the_config_says_so(model, low_rank):
+    assert n_weights(low_rank) <= 0.5 * n_weights(model)
+    assert n_weights(low_rank) > 0.4 * n_weights(model)
+    assert low_rank.config.ranks
+    for name, rank in low_rank.config.ranks.items():
+        assert low_rank.get_submodule(name)[0].weight.shape[0] == rank
+
+
+def test_pruning_keeps_its_share_of_units(model, pruned):
+    units = pruned.config.hidden_units
+    assert set(units) == {f"blocks.{block}.{part}" for block in range(CONFIG.n_layers) for part in ("first", "second")}
+    assert sum(units.values()) == 0.5 * 2 * CONFIG.n_layers * CONFIG.d_ff
+    assert {name: pruned.get_submodule(name).expand.out_features for name in units} == units
+
+
+def test_the_network_given_stays_as_it_is(model, low_rank, pruned):
+    torch.manual_seed(5)
+    again = AcousticModel(CONFIG)
+    assert torch.equal(model.blocks[1].second.contract.bias, again.blocks[1].second.contract.bias)
+    assert torch.equal(model.blocks[0].first.expand.weight, again.blocks[0].first.expand.weight)
+
+
+def test_cut_outputs_are_the_best_of_their_rank(model):
+    """The error of a cut layer is the energy of the singular values cut off (Eckart and Young), on its own inputs."""
+    name, rank = "blocks.0.first.expand", 12
+    block, cut = model.blocks[0].first, with_ranks(model, {name: rank}, FEATURES).blocks[0].first
+    rows = []
+    hook = block.expand.register_forward_pre_hook(lambda _, given: rows.append(given[0].flatten(0, -2)))
+    log_probs(model)
+    hook.remove()
+    x = torch.cat(rows).double()
+    error = (block.expand.double()(x) - cut.expand.double()(x)).square().sum(1).mean().item()
+    centred = (x - x.mean(0)) @ block.expand.weight.T
+    block.expand.float()
+    values = torch.linalg.svdvals(centred) / len(x) ** 0.5
+    assert error == pytest.approx(values[rank:].square().sum().item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["low_rank", "pruned"])
+def test_a_checkpoint_of_it_opens_and_trains(kind, request, tmp_path):
+    small = request.getfixturevalue(kind)
+    write_model(tmp_path, small, 3)
+    opened = Checkpoint(tmp_path).model().eval()
+    assert opened.config == small.config
+    assert np.array_equal(log_probs(opened), log_probs(small))
+    opened(torch.from_numpy(FEATURES[0])[None], chunk=32).square().mean().backward()
+    assert all(parameter.grad is not None for parameter in opened.parameters())
+
+
+def test_it_exports_and_quantises(low_rank, tmp_path):
+    export_encoder(low_rank, tmp_path / "plain.onnx")
+    expected = run_torch(low_rank, FEATURES[0], 64)
+    assert np.abs(run_onnx(tmp_path / "plain.onnx", low_rank, FEATURES[0], 64) - expected).max() < 1e-4
+    quantize_encoder(tmp_path / "plain.onnx", tmp_path / "int8.onnx", Int8Weights())
+    found = run_onnx(tmp_path / "int8.onnx", low_rank, FEATURES[0], 64)
+    assert np.abs(np.exp(found) - np.exp(expected)).mean() < 0.01
+    assert (tmp_path / "int8.onnx").stat().st_size < (tmp_path / "plain.onnx").stat().st_size
+
+
+def test_dead_units_go_first_and_nobody_notices(model):
+    changed = AcousticModel(CONFIG)
+    changed.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        for block in changed.blocks:
+            for part in (block.first, block.second):
+                part.contract.weight[:, ::4] = 0  # silent
+                part.expand.weight[1::4] = 0  # always the same
+    smaller = compress(changed.eval(), PruneUnits(0.5), FEATURES)
+    assert set(smaller.config.hidden_units.values()) == {CONFIG.d_ff // 2}
+    assert np.abs(log_probs(smaller) - log_probs(changed)).max() < 1e-4
+
+
+@st.composite
+def layers_to_cut(draw):
+    costs, sizes = {}, {}
+    for index in range(draw(st.integers(1, 3))):
+        inputs, outputs = draw(st.integers(2, 8)), draw(st.integers(2, 8))
+        values = sorted(
+            draw(st.lists(st.floats(0.01, 10), min_size=min(inputs, outputs), max_size=min(inputs, outputs)))
+        )
+        costs[str(index)] = np.append(np.cumsum(values)[::-1], 0.0)
+        sizes[str(index)] = inputs * outputs, inputs + outputs
+    return costs, sizes
+
+
+@given(layers_to_cut(), st.floats(0.05, 1))
+def test_no_other_ranks_of_as_few_parameters_cost_less(case, share):
+    costs, sizes = case
+    budget = int(share * sum(whole for whole, _ in sizes.values()))
+
+    def parameters(ranks):
+        return sum(
+            sizes[name][0] if rank == len(costs[name]) - 1 else min(sizes[name][0], rank * sizes[name][1])
+            for name, rank in ranks.items()
+        )
+
+    def cost(ranks):
+        return sum(costs[name][rank] for name, rank in ranks.items())
+
+    choices = [
+        dict(zip(costs, ranks, strict=True)) for ranks in itertools.product(*(range(1, len(c)) for c in costs.values()))
+    ]
+    try:
+        chosen = choose_ranks(costs, sizes, budget)
+    except CompressionError:
+        assert min(map(parameters, choices)) > budget
+        return
+    assert parameters(chosen) <= budget
+    best = min(cost(ranks) for ranks in choices if parameters(ranks) <= parameters(chosen))
+    assert cost(chosen) <= best + 1e-9
+
+
+@given(st.lists(st.lists(st.floats(0, 1), min_size=1, max_size=9), min_size=1, max_size=4), st.floats(0.01, 1))
+def test_units_kept_are_the_most_important(values, share):
+    importance = {str(index): np.array(layer) for index, layer in enumerate(values)}
+    kept = choose_units(importance, share)
+    for name, layer in importance.items():
+        assert len(kept[name]) >= 1
+        assert (np.diff(kept[name]) > 0).all()
+        dropped = np.setdiff1d(np.arange(len(layer)), kept[name])
+        assert all(layer[unit] <= layer[kept[name]].min() for unit in dropped)
+    assert sum(map(len, kept.values())) >= round(share * sum(map(len, values)))
+
+
+@pytest.mark.parametrize("share", [0, -0.5, 1.5])
+@pytest.mark.parametrize("kind", [LowRank, PruneUnits])
+def test_shares_that_cannot_be_are_refused(kind, share):
+    with pytest.raises(CompressionError, match="share"):
+        kind(share)
+
+
+def test_compression_says_what_it_needs(model, low_rank):
+    with pytest.raises(CompressionError, match="speech"):
+        compress(model, LowRank(), [])
+    with pytest.raises(CompressionError, match="already"):
+        compress(low_rank, PruneUnits(), FEATURES)
+    with pytest.raises(CompressionError, match="raise the share"):
+        compress(model, LowRank(0.01), FEATURES)
+    assert describe(LowRank(0.5)) == {"method": "low rank", "share": 0.5}
+
+
+@pytest.mark.parametrize("changes", [{"ranks": {"blocks.7.first.expand": 3}}, {"hidden_units": {"blocks.0": 8}}])
+def test_a_configuration_of_layers_that_are_not_there_is_refused(changes):
+    with pytest.raises(ValueError, match="blocks"):
+        AcousticModel(EncoderConfig(d_model=16, n_heads=2, n_layers=1, d_ff=24, kernel=3, **changes))
