@@ -23,9 +23,12 @@ examples:
   asr-bench speed --manifest speech/manifest.jsonl --split dev --limit 10 --systems sottovoce,sherpa-onnx
   asr-bench wer --manifest speech/manifest.jsonl --split dev --noise-dir speech/noise --match '*_5-*' --snr-db 10
   asr-bench latency --manifest speech/manifest.jsonl --split dev --corpus mini_librispeech --every 10 --chunk-ms 320
+  asr-bench emission --speech speech --corpus mini_librispeech,common_voice_b --every 12
   asr-bench memory --manifest speech/manifest.jsonl --split dev --corpus mini_librispeech --hours 2
   asr-bench noise --noise-dir speech/noise --match '*_5-*'     the fold of ESC-50 that training leaves out
   asr-bench cut --manifest speech/manifest.jsonl --split dev --corpus mini_librispeech
+  asr-bench device --speech speech --corpus mini_librispeech --every 14 --out sheet
+  asr-bench check --sheet benchmarks/results/device.json
   asr-bench report benchmarks/results/*.json --markdown benchmarks.md --plot benchmarks.png
 
 A manifest has one JSON object a line: audio (path below --audio-dir), text, seconds, corpus, split.
@@ -35,9 +38,12 @@ DESCRIPTIONS = {
     "wer": "word error rate, speed and memory of several systems on the same clips",
     "speed": "the same as wer, meant for few clips",
     "latency": "emission latency of words, endpoint latency and finalisation delay of the engine",
+    "emission": "when words come out, measured from their ends in an independent forced alignment, at every chunk size",
     "memory": "peak memory on a long file, growth on a long stream, start-up time, bytes on disk of the engine",
     "noise": "words heard a minute in recordings that hold no speech, and in digital silence",
     "cut": "word error rate of clips that end with their last word, against the whole clips",
+    "device": "one sheet of what the engine costs on this machine, next to the other recognisers that are installed",
+    "check": "compare ratios of time, memory and bytes with those of a sheet; status 1 if one got worse",
     "report": "Markdown page and plot of result files",
 }
 
@@ -53,6 +59,9 @@ def build_parser() -> argparse.ArgumentParser:
         if name == "report":
             _add_report_options(sub)
             continue
+        if name in {"device", "check"}:
+            _add_device_options(sub, name)
+            continue
         _add_engine_options(sub)
         if name == "noise":
             sub.add_argument("--noise-dir", type=Path, required=True, help="folder of recordings without speech")
@@ -63,6 +72,8 @@ def build_parser() -> argparse.ArgumentParser:
             sub.add_argument("--noise-dir", type=Path, help="mix recordings of this folder into the clips")
             sub.add_argument("--match", default="*", metavar="GLOB", help="take noises of such names only")
             sub.add_argument("--snr-db", type=float, default=10.0, help="speech over noise (default: %(default)g)")
+        elif name == "emission":
+            _add_speech_options(sub)
         else:
             _add_clip_options(sub)
         if name in {"wer", "speed", "noise", "cut"}:
@@ -80,11 +91,36 @@ def _add_engine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="FILE", help=f"result file (default: {DEFAULT_OUT}/COMMAND.json)")
 
 
+def _add_device_options(parser: argparse.ArgumentParser, name: str) -> None:
+    if name == "device":
+        parser.add_argument(
+            "--bundle", type=Path, action="append", default=[], help="bundle of our engine; may be given several times"
+        )
+        _add_speech_options(parser, required=False)
+        parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="for device.json, .md and .png")
+    else:
+        parser.add_argument("--sheet", type=Path, required=True, metavar="JSON", help="device.json to compare with")
+        parser.add_argument("--bundle", type=Path, help="bundle of our engine (default: the embedded one)")
+    parser.add_argument("--no-peers", dest="peers", action="store_false", help="leave out the other recognisers")
+
+
 def _add_clip_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--manifest", type=Path, required=True, help="JSON lines file of clips")
     parser.add_argument("--audio-dir", type=Path, help="folder that its paths start from (default: the manifest's)")
+    _add_choice_options(parser, split=None)
+
+
+def _add_speech_options(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    default = "" if required else " (default: the bundle's self-test clip, over and over)"
+    parser.add_argument(
+        "--speech", type=Path, required=required, metavar="DIR", help=f"folder of clips with manifest.jsonl{default}"
+    )
+    _add_choice_options(parser, split="dev")
+
+
+def _add_choice_options(parser: argparse.ArgumentParser, split: str | None) -> None:
     parser.add_argument("--corpus", type=_names, default=[], metavar="A,B", help="take these corpora only")
-    parser.add_argument("--split", help="take this split only")
+    parser.add_argument("--split", default=split, help=f"take this split only (default: {split or 'any'})")
     parser.add_argument("--every", type=_positive, default=1, metavar="K", help="take every K-th clip of each corpus")
     parser.add_argument("--limit", type=_positive, metavar="N", help="take at most N clips of each corpus")
 
@@ -125,6 +161,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "wer": commands.compare,
     "speed": commands.compare,
     "latency": commands.latency,
+    "emission": commands.emission,
     "memory": commands.memory,
     "noise": commands.noise,
     "cut": commands.cut,
@@ -139,6 +176,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.command == "report":
             commands.report(args)
             return 0
+        if args.command == "device":
+            commands.device(args, words)
+            return 0
+        if args.command == "check":
+            return commands.check(args)
         result = commands.header(args, words) | COMMANDS[args.command](args)
     except (AsrError, ManifestError, ResultError, WorkerError) as error:
         print(f"asr-bench: {error}", file=sys.stderr)

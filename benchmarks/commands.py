@@ -5,15 +5,20 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
 
+from asr.bundle import read_manifest
 from asr.metrics import normalize_text
+from benchmarks import device as device_sheet
+from benchmarks import device_check, device_report
+from benchmarks import emission as word_emission
 from benchmarks import latency as word_latency
 from benchmarks import memory as engine_memory
 from benchmarks import report as result_report
@@ -21,6 +26,7 @@ from benchmarks.corpus import SAMPLE_RATE_HZ, Clip, ManifestError, load_manifest
 from benchmarks.process import describe
 from benchmarks.runner import events, progress_bar, run_system
 from benchmarks.scoring import last_word_error_rate
+from benchmarks.systems import bundle_folder
 
 AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3"}
 SILENCE = "digital silence"
@@ -122,6 +128,17 @@ def latency(args: argparse.Namespace) -> dict[str, Any]:
     return {"selection": _selection(args, clips), "figures": figures}
 
 
+def emission(args: argparse.Namespace) -> dict[str, Any]:
+    """`emission`: see `benchmarks.emission`."""
+    clips, options = [clip for clip in _clips(args) if clip.text], _options(args)
+    paths, texts = [str(clip.path.resolve()) for clip in clips], [clip.text or "" for clip in clips]
+    asked = options.pop("chunk_ms", None)
+    chunks_ms = [asked] if asked else read_manifest(bundle_folder(options)).encoder.chunk_ms
+    with progress_bar(total=len(chunks_ms) * len(clips), desc="emission", unit="clip") as bar:
+        figures = word_emission.run(paths, texts, options, chunks_ms, bar.update)
+    return {"selection": _selection(args, clips), "options": options, **figures}
+
+
 def memory(args: argparse.Namespace) -> dict[str, Any]:
     """`memory`: see `benchmarks.memory`."""
     clips, options = _clips(args), _options(args)
@@ -132,6 +149,54 @@ def memory(args: argparse.Namespace) -> dict[str, Any]:
         with progress_bar(total=round(args.hours * 60), desc="long stream", unit="min") as bar:
             figures["long_stream"] = engine_memory.measure_stream(clips, args.hours, options, bar.update)
     return {"selection": _selection(args, clips), "figures": figures}
+
+
+def device(args: argparse.Namespace, argv: list[str]) -> None:
+    """`device`: write the sheet, its page and its plot; see `benchmarks.device`."""
+    bundles: list[Path | None] = list(args.bundle) or [None]
+    clips = device_sheet.selftest_clips(bundles[0]) if args.speech is None else _clips(args)
+    peers = device_sheet.installed_peers() if args.peers else []
+    with progress_bar(total=device_sheet.n_steps(bundles, peers), desc="device", unit="step") as bar:
+        figures = device_sheet.measure(clips, bundles, peers, bar_steps(bar))
+    described = header(args, argv)
+    sheet = {
+        **described,
+        "machine": device_sheet.machine(described["machine"]),
+        "selection": _selection(args, clips),
+        **figures,
+    }
+    args.out.mkdir(parents=True, exist_ok=True)
+    page = device_report.markdown(sheet, "device.png")
+    (args.out / "device.json").write_text(json.dumps(sheet, indent=1) + "\n", encoding="utf-8")
+    (args.out / "device.md").write_text(page, encoding="utf-8")
+    device_report.plot(sheet, args.out / "device.png")
+    print(page)
+
+
+def check(args: argparse.Namespace) -> int:
+    """`check`: 1 if a ratio of the sheet has got worse than its tolerance allows; see `benchmarks.device_check`."""
+    name = device_sheet.bundle_name(args.bundle)
+    committed = device_check.committed_ratios(args.sheet, name)
+    peers = device_sheet.ratio_peers(device_sheet.installed_peers()) if args.peers else []
+    peers = [peer for peer in peers if f"time.engine/{peer}" in committed]
+    with progress_bar(total=device_check.n_steps(peers), desc="check", unit="step") as bar:
+        now = device_check.measure_ratios(args.bundle, peers, bar_steps(bar))
+    comparisons = device_check.compare(committed, now)
+    print(device_check.comparison_table(comparisons))
+    worse = [comparison for comparison in comparisons if comparison.is_worse]
+    for comparison in worse:
+        print(f"asr-bench: {comparison}", file=sys.stderr)
+    return 1 if worse else 0
+
+
+def bar_steps(bar: Any) -> Callable[[str], None]:
+    """A function that names the step that begins now on a progress bar of steps."""
+
+    def tick(step: str) -> None:
+        bar.set_postfix_str(step, refresh=False)
+        bar.update()
+
+    return tick
 
 
 def report(args: argparse.Namespace) -> None:
@@ -155,7 +220,10 @@ def show(result: dict[str, Any]) -> None:
 
 
 def _clips(args: argparse.Namespace) -> list[Clip]:
-    clips = load_manifest(args.manifest, args.audio_dir)
+    if "speech" in args:
+        clips = load_manifest(args.speech / "manifest.jsonl", None)
+    else:
+        clips = load_manifest(args.manifest, args.audio_dir)
     return select(clips, args.corpus, args.split, args.every, args.limit)
 
 

@@ -2,8 +2,9 @@
 
 Blocks of 100 ms arrive in real time; `accept` of a block starts when the block is complete and the one before
 it has been dealt with, and takes as long as it takes here. A word's latency is the clock when it came out minus
-the end of the word. As the word's end serves `Result.words`, the engine's own CTC path; no other alignment is
-used. Only words that the alignment of the result with the reference counts as right are measured.
+the end of the word. As the word's end serves `Result.words`, the engine's own CTC path;
+`benchmarks/emission.py` measures against an independent alignment. Only words that the alignment of the result with
+the reference counts as right are measured.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ class Timeline:
     """(clock in s, settled words and the guess after them)."""
     endpoints: list[tuple[float, int]] = field(default_factory=list)
     """(clock in s, words settled then)."""
+    heard_s: list[float] = field(default_factory=list)
+    """How much audio the stream had been given, for each of `shown`; `listen` fills it."""
 
     def add(self, clock: float, ended: list[str], partial: Any) -> list[str]:
         """Record one partial; `ended` are the words of earlier utterances, the new list of them is returned."""
@@ -68,13 +71,18 @@ def changed_words(timeline: Sequence[tuple[float, list[str]]]) -> int:
 
 def right_words(reference: str, heard: Sequence[str]) -> list[int]:
     """Places in `heard` of the words that the alignment with the reference counts as right."""
-    places, place = [], 0
-    for edit in align(normalize_text(reference).split(), list(heard)):
+    return [place for _, place in matches(normalize_text(reference).split(), heard)]
+
+
+def matches(reference: Sequence[str], heard: Sequence[str]) -> list[tuple[int, int]]:
+    """Place in the reference and place in `heard` of each word that a cheapest alignment of the two matches."""
+    pairs, said, place = [], 0, 0
+    for edit in align(list(reference), list(heard)):
         if edit.kind is EditKind.MATCH:
-            places.append(place)
-        if edit.hypothesis is not None:
-            place += 1
-    return places
+            pairs.append((said, place))
+        said += edit.reference is not None
+        place += edit.hypothesis is not None
+    return pairs
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float]:
@@ -88,28 +96,39 @@ def percentiles(values: Sequence[float]) -> dict[str, float]:
     }
 
 
-def listen(stream: Any, samples: FloatArray) -> tuple[Timeline, Any]:
-    """Feed a clip and silence behind it by the simulated clock; returns what came when, and the result."""
+def listen(
+    stream: Any,
+    samples: FloatArray,
+    *,
+    block_samples: int = BLOCK_SAMPLES,
+    timer: Callable[[], float] = time.perf_counter,
+) -> tuple[Timeline, Any]:
+    """Feed a clip and silence behind it by the simulated clock; returns what came when, and the result.
+
+    `timer` says how long a call took: wall time, or CPU time where other processes share the core.
+    """
     padded = np.concatenate([samples, np.zeros(round(SILENCE_S * SAMPLE_RATE_HZ), np.float32)])
     timeline, clock = Timeline(), 0.0
     ended: list[str] = []
-    for start in range(0, len(padded), BLOCK_SAMPLES):
-        block = padded[start : start + BLOCK_SAMPLES]
-        begin = time.perf_counter()
+    for start in range(0, len(padded), block_samples):
+        block = padded[start : start + block_samples]
+        begin = timer()
         partial = stream.accept(block, SAMPLE_RATE_HZ)
-        compute = time.perf_counter() - begin
-        clock = max(clock, (start + len(block)) / SAMPLE_RATE_HZ) + compute
+        compute = timer() - begin
+        heard_s = (start + len(block)) / SAMPLE_RATE_HZ
+        clock = max(clock, heard_s) + compute
         ended = timeline.add(clock, ended, partial)
+        timeline.heard_s.append(heard_s)
     return timeline, stream.finish()
 
 
-def finish_delay(stream: Any, samples: FloatArray) -> float:
+def finish_delay(stream: Any, samples: FloatArray, timer: Callable[[], float] = time.perf_counter) -> float:
     """Seconds that `finish()` takes right after the last word, everything before having been dealt with."""
     for start in range(0, len(samples), BLOCK_SAMPLES):
         stream.accept(samples[start : start + BLOCK_SAMPLES], SAMPLE_RATE_HZ)
-    begin = time.perf_counter()
+    begin = timer()
     stream.finish()
-    return time.perf_counter() - begin
+    return timer() - begin
 
 
 def clip_figures(timeline: Timeline, result: Any, reference: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 
 PACKAGES = ("sottovoce", "numpy", "onnxruntime", "faster-whisper", "ctranslate2", "pocketsphinx", "moonshine-voice",
             "sherpa-onnx")  # fmt: skip
+POWERCAP = Path("/sys/class/powercap")
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1")
 
 
@@ -22,32 +23,53 @@ def cpu_seconds() -> float:
     return time.process_time()
 
 
-def peak_rss_bytes() -> int:
-    """Most memory this process has held.
+def peak_rss_bytes(pid: int | None = None) -> int:
+    """Most memory that this process, or another one, has held.
 
-    Linux' `ru_maxrss` may hold the parent's value from before exec, so `/proc` is asked first.
+    Linux' `ru_maxrss` may hold the parent's value from before exec, so `/proc` is asked first. Elsewhere the peak of
+    another process is not known: what it holds now is given.
     """
-    value = _proc_status("VmHWM")
+    value = _proc_status("VmHWM", pid)
     if value is not None:
         return value
+    if pid is not None:
+        return rss_bytes(pid)
     import resource  # not on Windows
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def rss_bytes() -> int:
-    """Memory this process holds now."""
-    value = _proc_status("VmRSS")
+def rss_bytes(pid: int | None = None) -> int:
+    """Memory that this process, or another one, holds now."""
+    value = _proc_status("VmRSS", pid)
     if value is not None:
         return value
     import psutil
 
-    return int(psutil.Process().memory_info().rss)
+    return int(psutil.Process(pid).memory_info().rss)
 
 
-def _proc_status(key: str) -> int | None:
-    status = Path("/proc/self/status")
+def anonymous_bytes(pid: int | None = None) -> int | None:
+    """Memory that a process holds besides mapped files, which the system may drop and read again; None off Linux."""
+    return _proc_status("RssAnon", pid)
+
+
+def energy_joules() -> float | None:
+    """Energy that the machine's processors have used since some moment, by RAPL; None where it does not tell.
+
+    It is that of everything that runs on them; the counter starts anew every few hours at most.
+    """
+    counters = sorted(POWERCAP.glob("intel-rapl:[0-9]*/energy_uj"))
+    packages = [path for path in counters if path.parent.name.count(":") == 1]
+    try:
+        return sum(int(path.read_text()) for path in packages) / 1e6 if packages else None
+    except OSError:  # only root may read it on most systems
+        return None
+
+
+def _proc_status(key: str, pid: int | None = None) -> int | None:
+    status = Path("/proc") / ("self" if pid is None else str(pid)) / "status"
     if not status.exists():
         return None
     for line in status.read_text().splitlines():

@@ -46,7 +46,7 @@ def result_table(result: Result) -> str:
     """The table of one result, by its kind."""
     if "rows" in result:
         return rows_table(result)
-    return comparison_table(result) if result["kind"] in {"wer", "speed"} else figures_table(result)
+    return comparison_table(result) if result["kind"] in {"wer", "speed", "device"} else figures_table(result)
 
 
 def comparison_table(result: Result) -> str:

@@ -143,10 +143,11 @@ class SherpaOnnx:
 
 
 def open_recognizer(options: Options) -> Any:
-    """The engine's `Recognizer` for the options `bundle` and `chunk_ms`; left out, they have its own defaults."""
+    """The engine's `Recognizer` for the options `bundle`, `chunk_ms`, `n_threads`; left out, they are its defaults."""
     import asr
 
-    return asr.Recognizer(options.get("bundle"), chunk_ms=options.get("chunk_ms"))
+    threads = {"n_threads": options["n_threads"]} if "n_threads" in options else {}
+    return asr.Recognizer(options.get("bundle"), chunk_ms=options.get("chunk_ms"), **threads)
 
 
 def bundle_folder(options: Options) -> Path:

@@ -86,7 +86,45 @@ def soak(job: Job, emit: Emit) -> None:
     measure_soak(job, emit)
 
 
-TASKS = {task.__name__: task for task in (transcribe, start, command, latency, soak)}
+def alignment(job: Job, emit: Emit) -> None:
+    """See `benchmarks.alignment`."""
+    from benchmarks.alignment import measure
+
+    measure(job, emit)
+
+
+def emission(job: Job, emit: Emit) -> None:
+    """See `benchmarks.emission`."""
+    from benchmarks.emission import measure
+
+    measure(job, emit)
+
+
+def chunks(job: Job, emit: Emit) -> None:
+    """See `benchmarks.engine`."""
+    from benchmarks.engine import measure_chunks
+
+    measure_chunks(job, emit)
+
+
+def encoder(job: Job, emit: Emit) -> None:
+    """See `benchmarks.engine`."""
+    from benchmarks.engine import measure_encoder
+
+    measure_encoder(job, emit)
+
+
+def calibrated(job: Job, emit: Emit) -> None:
+    """See `benchmarks.device_check`."""
+    from benchmarks.device_check import measure_calibrated
+
+    measure_calibrated(job, emit)
+
+
+TASKS = {
+    task.__name__: task
+    for task in (transcribe, start, command, latency, soak, alignment, emission, chunks, encoder, calibrated)
+}
 
 
 def main() -> int:
