@@ -48,22 +48,20 @@ def plot(rows: Sequence[Row], path: Path) -> None:
         raise MissingDependencyError("matplotlib", "train") from error
     mpl.use("Agg")
     from matplotlib import pyplot as plt
+    from matplotlib.lines import Line2D
 
-    figure, axes = plt.subplots(figsize=(7.5, 4.8), layout="constrained")
+    figure, axes = plt.subplots(figsize=(9.5, 4.6), layout="constrained")
     line = pareto(rows)
     axes.plot([row["bytes"] / 1e6 for row in line], [100 * row["wer"] for row in line], color="0.7", zorder=1)
-    points = axes.scatter(
-        [row["bytes"] / 1e6 for row in rows],
-        [100 * row["wer"] for row in rows],
-        c=[row["time_ratio"] for row in rows],
-        cmap="viridis_r",
-        s=60,
-        zorder=2,
-    )
-    for index, row in enumerate(rows):
-        offset = (7, 5) if index % 2 else (7, -12)  # neighbours are often close together
-        axes.annotate(row["variant"], (row["bytes"] / 1e6, 100 * row["wer"]), xytext=offset, textcoords="offset points")
-    axes.margins(x=0.2, y=0.2)
+    bytes_mb, errors = [row["bytes"] / 1e6 for row in rows], [100 * row["wer"] for row in rows]
+    points = axes.scatter(bytes_mb, errors, c=[row["time_ratio"] for row in rows], cmap="viridis_r", s=190, zorder=2)
+    for number, place in enumerate(zip(bytes_mb, errors, strict=True), 1):  # names would cover each other
+        axes.annotate(
+            str(number), place, ha="center", va="center", fontsize=8, bbox={"fc": "white", "ec": "none", "pad": 0.6}
+        )
+    names = [Line2D([], [], linestyle="", label=f"{number}  {row['variant']}") for number, row in enumerate(rows, 1)]
+    figure.legend(handles=names, loc="outside right upper", frameon=False, handlelength=0)
+    axes.margins(x=0.1, y=0.1)
     axes.set_xlabel("encoder on disk, MB")
     axes.set_ylabel("word error rate, %")
     axes.grid(alpha=0.3)
