@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 BUILD := pyproject.toml setup.py scripts/setup_env.py $(wildcard asr/decoder/*.cpp asr/decoder/*.hpp)
 
-.PHONY: help demo env test lint rules layout types format wheel-check bench-env clean
+.PHONY: help demo env test lint rules layout types format wheel-check bench-check bench-env clean
 .DEFAULT_GOAL := help
 
 help:            ## list the targets
@@ -34,6 +34,9 @@ format: .venv/.ready         ## let ruff mend what it can
 
 wheel-check: .venv/.ready    ## build the wheel, install it in an empty environment, transcribe with it
 	$(BIN)/python scripts/check_wheel.py
+
+bench-check: .venv/.ready    ## compare what the engine costs with the committed sheet, by ratios
+	$(BIN)/python -m benchmarks.cli check --sheet benchmarks/results/device.json --no-peers
 
 bench-env:                   ## add the recognisers that asr-bench compares with
 	$(PYTHON) scripts/setup_env.py bench
