@@ -1,4 +1,4 @@
-"""`asr-export`: from a checkpoint to an ONNX encoder and a bundle, and from a bundle to other runtimes; parity checked."""
+"""`asr-export`: from a checkpoint to an encoder and a bundle, and from a bundle to other runtimes."""
 
 from __future__ import annotations
 
