@@ -86,9 +86,9 @@ class GrammarStream(Stream):
     def _is_endpoint(self) -> bool:
         return False
 
-    def _partial(self, before: int) -> Partial:
+    def _partial(self) -> Partial:
         automaton, search = self._constraint.grammar.automaton, self._constraint.search
-        words = self._spoken([*self._certain, *search.best()])
+        words = self._spoken([*self._certain, *self._newest(search)])
         stable, _ = automaton.prefix(self._spoken(self._certain))
         text = "".join(automaton.prefix(words))
         if not text.startswith(stable):

@@ -8,6 +8,7 @@ every chunk size. No other file of `asr` imports onnxruntime.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,10 @@ from lm.phones import PHONEMES
 
 SUBSAMPLING_FACTOR = 2
 N_MELS = 80
+LOOK_AHEAD_KEY = "sottovoce_look_ahead"
+"""Metadata: of how many output frames of the look-ahead `LOOK_AHEAD_STATE` carries log-probabilities; none without."""
+LOOK_AHEAD_STATE = 1
+"""Place among the states of the one whose first numbers they are."""
 EncoderState = tuple[npt.NDArray[Any], ...]
 
 _METADATA = (
@@ -46,11 +51,15 @@ class OnnxEncoder:
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
             raise BundleFileError(f"{path}: onnxruntime cannot load it: {error}") from None
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        self.metadata = _read_metadata(path, self._session.get_modelmeta().custom_metadata_map)
+        found = self._session.get_modelmeta().custom_metadata_map
+        self.metadata = _read_metadata(path, found)
         _check_graph(path, inputs, outputs, self.metadata)
         self._input_names = [node.name for node in inputs]
         self.look_ahead_frames = self.metadata["T"] - self.metadata["decode_chunk_len"]
         """Feature frames that each chunk must be given beyond its own."""
+        self._n_ahead = _look_ahead(
+            path, self._session.get_modelmeta().custom_metadata_map, inputs[1 + LOOK_AHEAD_STATE]
+        )
         self.state_spec = tuple(_state_spec(node) for node in inputs[1:])
         """Name, shape and dtype of each state, for one stream."""
 
@@ -72,6 +81,18 @@ class OnnxEncoder:
         log_probs, *next_state = self._session.run(None, feed)
         return log_probs[0], tuple(next_state)
 
+    def look_ahead(self, state: EncoderState) -> FloatArray:
+        """What the last step made of its look-ahead: a guess, which the next step betters.
+
+        Args:
+            state: from `step`.
+
+        Returns:
+            Log-probabilities (A, V), one row every 20 ms; no rows where the graph does not give them.
+        """
+        flat: FloatArray = state[LOOK_AHEAD_STATE].reshape(-1)
+        return flat[: self._n_ahead * len(PHONEMES)].reshape(-1, len(PHONEMES))
+
 
 def _session_options(n_threads: int) -> ort.SessionOptions:
     options = ort.SessionOptions()
@@ -92,6 +113,15 @@ def _read_metadata(path: str | Path, found: Mapping[str, str]) -> dict[str, int]
             raise BundleFileError(f"{path}: metadata {key!r}: expected a whole number, found {value!r}")
         metadata[key] = int(value)
     return metadata
+
+
+def _look_ahead(path: str | Path, found: Mapping[str, str], carrier: Any) -> int:
+    """Output frames of the look-ahead that the state `carrier` holds."""
+    text = found.get(LOOK_AHEAD_KEY, "0")
+    room = math.prod(size for size in _free_axes(carrier.shape) if size is not None) // len(PHONEMES)
+    if not text.isdecimal() or int(text) > room:
+        raise BundleFileError(f"{path}: metadata {LOOK_AHEAD_KEY!r}: expected 0 to {room} frames, found {text!r}")
+    return int(text)
 
 
 def _expected_states(meta: Mapping[str, int]) -> list[tuple[str, list[int | None]]]:

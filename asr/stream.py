@@ -30,6 +30,8 @@ if TYPE_CHECKING:  # onnxruntime is slow to import, and `import asr` must not be
 Samples = npt.NDArray[Any] | bytes
 FLUSH_FRAMES = 40
 """Silent feature frames that follow the last real one at least, so that the last word is heard out."""
+PREVIEW_FRAMES = 18
+"""Output frames of the look-ahead that partial results show; what comes later is guessed badly."""
 BLOCK_SAMPLES = 16000
 """Input is taken in slices of this many samples, however much is handed over at once."""
 
@@ -72,6 +74,7 @@ class Stream:
         self._n_frames = 0  # output frames searched
         self._words = _WordLog(spell)
         self._utterance = 0  # index of its first word
+        self._shown: Partial | None = None  # the partial result, until the next chunk has been searched
         self._is_finished = False
 
     def accept(self, samples: Samples, sample_rate: int = 16000) -> Partial:
@@ -94,7 +97,11 @@ class Stream:
         """
         before = self._utterance
         self.feed(samples, sample_rate)
-        return self._partial(before)
+        if self._utterance > before:
+            return Partial(self._words.text(before, self._utterance), "", is_endpoint=True)
+        if self._shown is None:
+            self._shown = self._partial()
+        return self._shown
 
     def feed(self, samples: Samples, sample_rate: int = 16000) -> None:
         """Take the next samples, as `accept` does, where nobody looks at the partial result.
@@ -129,12 +136,14 @@ class Stream:
         self._hear(np.full((n_silent, N_MELS), SILENCE_LOG_MEL, np.float32))
         return self._result(self._n_samples / self._sample_rate)
 
-    def _partial(self, before: int) -> Partial:
-        """What is known now; `before` is the utterance (index of its first word) at the start of the call."""
-        if self._utterance > before:
-            return Partial(self._words.text(before, self._utterance), "", is_endpoint=True)
-        volatile = self._words.spell(word.word for word in self._search.best())
+    def _partial(self) -> Partial:
+        """What is known now of the utterance in progress."""
+        volatile = self._words.spell(word.word for word in self._newest(self._search))
         return Partial(self._words.text(self._utterance), volatile)
+
+    def _newest(self, search: Search) -> list[PathWord]:
+        """The search's best words after the audio that the encoder has seen, its look-ahead included."""
+        return search.preview(self._encoder.look_ahead(self._state)[:PREVIEW_FRAMES])
 
     def _result(self, duration: Seconds) -> Result:
         """What was said, after all audio has been searched."""
@@ -170,6 +179,7 @@ class Stream:
     def _search_chunk(self, features: FloatArray) -> None:
         log_probs, self._state = self._encoder.step(features, self._state)
         self._n_frames += len(log_probs)
+        self._shown = None
         self._advance(log_probs)
 
     def _advance(self, log_probs: FloatArray) -> None:

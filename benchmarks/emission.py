@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,12 @@ def first_shown(shown: Sequence[Sequence[str]], words: Sequence[str]) -> list[fl
             found[place] = number
         missing -= there
     return found
+
+
+def revised(shown: Sequence[Sequence[str]]) -> int:
+    """How many words were shown and then changed or taken back, each as often as it was."""
+    pairs = zip(shown, shown[1:], strict=False)
+    return sum(word != after for old, new in pairs for word, after in zip_longest(old, new[: len(old)]))
 
 
 def moments(timeline: Timeline, words: Sequence[str]) -> dict[str, list[float]]:
@@ -97,13 +104,16 @@ def clip_figures(
 
     Returns:
         For each of `MOMENTS` a list of `latency_parts`; `missing`, how many right words never reached it before
-        `finish()`; `own_end`, the end of each right word by the engine minus that of the alignment.
+        `finish()`; `revised` and `n_words` of the result; `own_end`, the end of each right word by the engine
+        minus that of the alignment.
     """
     heard = [word.text for word in words]
     pairs = matches([text for text, _, _ in spoken], heard)
     figures: dict[str, Any] = {
         "own_end": [words[place].end - spoken[said][2] for said, place in pairs],
         "missing": {},
+        "revised": revised([partial for _, partial in timeline.shown]),
+        "n_words": len(heard),
     }
     for moment, numbers in moments(timeline, heard).items():
         reached = [(spoken[said][2], int(numbers[place])) for said, place in pairs if math.isfinite(numbers[place])]
@@ -133,8 +143,13 @@ def measure(job: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None
 
 
 def summarize(chunk_ms: int, clips: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row for each of `MOMENTS`: percentiles over all clips' right words, and the mean of each part."""
+    """A row for each of `MOMENTS`: percentiles over all clips' right words, and the mean of each part.
+
+    `revised_per_100` is how often a word was shown and then changed or taken back, for 100 words of the results.
+    """
     rows = []
+    n_words = sum(clip["n_words"] for clip in clips)
+    revised_per_100 = 100 * sum(clip["revised"] for clip in clips) / n_words if n_words else 0.0
     for moment in MOMENTS:
         words = [word for clip in clips for word in clip[moment]]
         means = {part: float(np.mean([word[part] for word in words])) for part in PARTS} if words else {}
@@ -142,6 +157,7 @@ def summarize(chunk_ms: int, clips: Sequence[dict[str, Any]]) -> list[dict[str, 
             "chunk_ms": chunk_ms,
             "moment": moment,
             **percentiles([sum(word[part] for part in PARTS) for word in words]),
+            "revised_per_100": round(revised_per_100, 1),
             "only_in_result": sum(clip["missing"][moment] for clip in clips),
             "mean_ms": {part: round(1000 * mean, 1) for part, mean in means.items()},
         })  # fmt: skip

@@ -5,7 +5,8 @@ states after, bound by position. The contract's states belong to another network
 ("one layer", all our layers side by side):
 
     cached_key_0          (left, N, 1)      unused, passed on
-    cached_nonlin_attn_0  (1, N, left, 3)   unused, passed on
+    cached_nonlin_attn_0  (1, N, left, 3)   after a chunk, in its first numbers: log-probabilities of the look-ahead
+                                            (A, V), a guess until the next chunk; the rest is unused, passed on
     cached_val1_0         (left, N, L*D)    keys of all layers, in memory (L, H, left, D/H): no copying into heads
     cached_val2_0         (left, N, L*D)    values of all layers, likewise
     cached_conv1_0        (N, 4, C)         first half of the convolution caches, C = L*D*(K//2)/8; without
@@ -33,6 +34,7 @@ import torch
 from torch import Tensor, nn
 
 from asr.nn.model import AcousticModel, EncoderConfig, EncoderState
+from asr.onnx_encoder import LOOK_AHEAD_KEY
 
 OPSET = 18
 IR_VERSION = 9
@@ -48,6 +50,11 @@ CONFIG_KEY = "sottovoce_network"
 def conv_width(config: EncoderConfig) -> int:
     """C of the two convolution caches; the contract has no empty ones."""
     return max(1, config.n_layers * config.d_model * (config.kernel // 2) // 8)
+
+
+def has_room_ahead(config: EncoderConfig) -> bool:
+    """Whether the look-ahead's log-probabilities fit into the state that carries them."""
+    return 0 < config.look_ahead * config.vocab_size <= 3 * config.left_context
 
 
 def state_shapes(config: EncoderConfig) -> dict[str, tuple[int | str, ...]]:
@@ -81,7 +88,7 @@ class PackedStep(nn.Module):
 
     def forward(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         """`x` (N, T, 80) and the eight states -> log-probs (N, T_out, V) and the eight states after."""
-        unused_key, unused_nonlin, key, value, conv1, conv2, embed, processed = states
+        unused_key, ahead, key, value, conv1, conv2, embed, processed = states
         stored, carried = embed.flatten(1), self.model.frontend.context * self.model.config.n_mels
         before = EncoderState(
             key=self._by_head(key),
@@ -90,18 +97,27 @@ class PackedStep(nn.Module):
             frontend=stored[:, :carried],
             n_frames=processed,
         )
-        log_probs, after = self.model.step(x, before)
+        log_probs, after = self.model.window(x, before)
+        n_chunk = log_probs.shape[1] - self.model.config.look_ahead
         halves = self._halves(after.conv) if self.has_convolutions else (conv1.clone(), conv2.clone())
         return (
-            log_probs,
+            log_probs[:, :n_chunk],
             unused_key.clone(),
-            unused_nonlin.clone(),
+            self._with_ahead(ahead, log_probs[:, n_chunk:]),
             self._as_value(after.key),
             self._as_value(after.value),
             *halves,
             torch.cat([after.frontend, stored[:, carried:]], 1).unflatten(1, EMBED_SHAPE),
             after.n_frames,
         )
+
+    def _with_ahead(self, state: Tensor, log_probs: Tensor) -> Tensor:
+        """The state (1, N, left, 3) with the look-ahead's log-probabilities (N, A, V) as its first numbers."""
+        if not has_room_ahead(self.model.config):
+            return state.clone()
+        old, new = state.flatten(2), log_probs.flatten(1)[None]
+        packed: Tensor = torch.cat([new, old[:, :, new.shape[2] :]], 2).unflatten(2, (-1, 3))
+        return packed
 
     def _by_head(self, packed: Tensor) -> Tensor:
         """The numbers of (left, N, L*D), as they lie in a batch of one, as (N, L, H, left, D/H)."""
@@ -136,6 +152,7 @@ def metadata(config: EncoderConfig, chunk_ms: int) -> dict[str, str]:
         "value_head_dims": str(config.n_layers * config.d_model), "cnn_module_kernels": str(2 * conv_width(config)),
         "left_context_len": str(config.left_context),
         "T": str(frames + 2 * config.look_ahead), "decode_chunk_len": str(frames),
+        LOOK_AHEAD_KEY: str(config.look_ahead if has_room_ahead(config) else 0),
         CONFIG_KEY: json.dumps(asdict(config)),
     }  # fmt: skip
 

@@ -159,6 +159,7 @@ class NeuralScorer:
         self.model, self.predict, self.ngram, self.share = model, predict, ngram, share
         self.bias = np.ascontiguousarray(model.bias if bias is None else bias, np.float32)
         self._contexts: dict[int, _Context] = {}
+        self._kept: dict[int, _Context] | None = None  # contexts of before the preview, while there is one
 
     def start(self) -> int:
         """State before the first word."""
@@ -168,18 +169,18 @@ class NeuralScorer:
         """Next state, and natural log-probability of word id `word` after `state`."""
         context = self._contexts[state]
         ngram_state, ngram_log_prob = self.ngram.step(context.ngram, word) if self.ngram else (0, -math.inf)
-        log_prob = self._mixed(self._log_prob(state, word), ngram_log_prob)
+        log_prob = self._mixed(state, word, ngram_log_prob)
         return self._keep((*context.words[1:], word), ngram_state), log_prob
 
     def finish(self, state: int) -> float:
         """Natural log-probability of `</s>` after `state`."""
         ngram_log_prob = self.ngram.finish(self._contexts[state].ngram) if self.ngram else -math.inf
-        return self._mixed(self._log_prob(state, END_ID), ngram_log_prob)
+        return self._mixed(state, END_ID, ngram_log_prob)
 
     def prepare(self, states: Iterable[int]) -> None:
         """Run the hidden layers for those of the states that they have not seen yet, together."""
         missing = {state: None for state in states if self._contexts[state].predicted is None}
-        if not missing:
+        if not missing or self._kept is not None:
             return
         contexts = np.array([self._contexts[state].words for state in missing], np.int64)
         contexts[contexts >= len(self.model.embedding)] = UNKNOWN_ID
@@ -188,11 +189,20 @@ class NeuralScorer:
 
     def is_crowded(self) -> bool:
         """Whether many contexts are kept."""
-        return len(self._contexts) >= CROWD
+        return self._kept is None and len(self._contexts) >= CROWD
 
     def retain(self, states: Iterable[int]) -> None:
         """Forget all contexts but those of `states`."""
         self._contexts = {state: self._contexts[state] for state in states}
+
+    def begin_preview(self) -> None:
+        """Keep nothing for good until `end_preview`: contexts not seen yet are scored by the n-gram, or the bias."""
+        self._kept = dict(self._contexts)
+
+    def end_preview(self) -> None:
+        """Forget the contexts that came up since `begin_preview`."""
+        assert self._kept is not None
+        self._contexts, self._kept = self._kept, None
 
     def _log_prob(self, state: int, word: int) -> float:
         context, model = self._contexts[state], self.model
@@ -201,11 +211,15 @@ class NeuralScorer:
         row, share = word, 0.0
         if word >= len(model.embedding):
             row, share = UNKNOWN_ID, float(model.unknown_log_share[word - len(model.embedding)])
-        assert context.predicted is not None
+        if context.predicted is None:
+            return float(self.bias[row]) + share
         dot = float(model.rows(row).astype(np.float64) @ context.predicted.astype(np.float64))
         return dot + float(self.bias[row]) + share
 
-    def _mixed(self, neural: float, ngram: float) -> float:
+    def _mixed(self, state: int, word: int, ngram: float) -> float:
+        if self.ngram and self._kept is not None and self._contexts[state].predicted is None:
+            return ngram
+        neural = self._log_prob(state, word)
         if self.ngram is None:
             return neural
         highest = max(neural, ngram)

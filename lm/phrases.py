@@ -204,6 +204,7 @@ class PhraseScorer:
         self.inner, self.phrases, self.n_inner_words = inner, phrases, n_inner_words
         self._remembering = inner if isinstance(inner, RememberingScorer) else None
         self._pairs: dict[int, tuple[int, int]] = {}
+        self._kept: dict[int, tuple[int, int]] | None = None  # pairs of before the preview, while there is one
 
     def start(self) -> int:
         """State before the first word."""
@@ -232,6 +233,8 @@ class PhraseScorer:
 
     def is_crowded(self) -> bool:
         """Whether many states are kept, here or by the inner scorer."""
+        if self._kept is not None:
+            return False
         return len(self._pairs) >= _CROWD or (self._remembering is not None and self._remembering.is_crowded())
 
     def retain(self, states: Iterable[int]) -> None:
@@ -239,6 +242,19 @@ class PhraseScorer:
         self._pairs = {state: self._pairs[state] for state in states}
         if self._remembering:
             self._remembering.retain(sorted({inner for inner, _ in self._pairs.values()}))
+
+    def begin_preview(self) -> None:
+        """Keep nothing for good until `end_preview`."""
+        self._kept = dict(self._pairs)
+        if self._remembering:
+            self._remembering.begin_preview()
+
+    def end_preview(self) -> None:
+        """Forget the states that came up since `begin_preview`."""
+        assert self._kept is not None
+        self._pairs, self._kept = self._kept, None
+        if self._remembering:
+            self._remembering.end_preview()
 
     def _keep(self, inner: int, node: int) -> int:
         state = _mixed(_mixed(0, inner), node) >> 1

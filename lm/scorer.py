@@ -32,6 +32,15 @@ class RememberingScorer(Scorer, Protocol):
     def retain(self, states: Iterable[int]) -> None:
         """Forget all states but these."""
 
+    def begin_preview(self) -> None:
+        """From here to `end_preview`, keep nothing for good: what is scored afterwards is as if this had not been.
+
+        Scores may be rougher until then: nothing is prepared, and it is never crowded.
+        """
+
+    def end_preview(self) -> None:
+        """Forget the states that came up since `begin_preview`."""
+
 
 class NullScorer:
     """No language model: one state, and every word costs nothing."""

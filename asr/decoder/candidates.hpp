@@ -18,6 +18,12 @@ struct Config {
     double beam_threshold, token_threshold, lm_weight, word_score, boundary_skip_log_prob, blank_skip_log_prob;
     int64_t stable_after_frames;
     bool is_tropical;  // the score of a reading is that of its best alignment, not over all of them
+
+    Config with_beam(size_t size) const {
+        Config changed = *this;
+        changed.beam_size = size;
+        return changed;
+    }
 };
 
 struct Candidate {

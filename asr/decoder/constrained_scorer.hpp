@@ -83,7 +83,7 @@ class ConstrainedScorer : public WordScorer {
     int64_t start() override { return keep({inner_.start(), table_.start()}); }
 
     Step step(int64_t state, uint32_t word) override {
-        const Pair pair = pairs_.at(state);
+        const Pair pair = found(state);
         const int64_t following = table_.follow(pair.constraint, word);
         if (following < 0) return {state, GrammarScorer::kForbidden};
         const Step step = inner_.step(pair.inner, inner_words_.at(word));
@@ -92,21 +92,35 @@ class ConstrainedScorer : public WordScorer {
     }
 
     double finish(int64_t state) override {
-        const Pair pair = pairs_.at(state);
+        const Pair pair = found(state);
         return table_.is_final(pair.constraint) ? inner_.finish(pair.inner) : GrammarScorer::kForbidden;
     }
 
     bool needs_interpreter() const override { return inner_.needs_interpreter(); }
     void prepare(const std::vector<int64_t>& states) override { inner_.prepare(inner_states(states)); }
-    bool is_crowded() const override { return pairs_.size() >= kCrowd || inner_.is_crowded(); }
+    bool is_crowded() const override {
+        return !pairs_.is_preview() && (pairs_.kept().size() >= kCrowd || inner_.is_crowded());
+    }
+    void begin_preview() override {
+        pairs_.begin_preview();
+        inner_.begin_preview();
+        first_of_preview_ = next_id_;
+    }
+    void end_preview() override {
+        pairs_.end_preview();
+        inner_.end_preview();
+        for (const Pair& pair : passing_) ids_.erase(pair);
+        passing_.clear();
+        next_id_ = first_of_preview_;
+    }
 
     void retain(const std::vector<int64_t>& states) override {
         const std::vector<int64_t> inner = inner_states(states);
         std::unordered_map<int64_t, Pair> kept;
-        for (const int64_t state : states) kept.emplace(state, pairs_.at(state));
-        pairs_.swap(kept);
+        for (const int64_t state : states) kept.emplace(state, found(state));
         ids_.clear();
-        for (const auto& [state, pair] : pairs_) ids_.emplace(pair, state);
+        for (const auto& [state, pair] : kept) ids_.emplace(pair, state);
+        pairs_.replace(std::move(kept));
         inner_.retain(inner);
     }
 
@@ -130,13 +144,21 @@ class ConstrainedScorer : public WordScorer {
 
     int64_t keep(const Pair& pair) {
         const auto [place, is_new] = ids_.try_emplace(pair, next_id_);
-        if (is_new) pairs_.emplace(next_id_++, pair);
-        return place->second;
+        if (!is_new) return place->second;
+        if (pairs_.is_preview()) passing_.push_back(pair);
+        pairs_.keep(next_id_, pair);
+        return next_id_++;
     }
 
-    std::vector<int64_t> inner_states(const std::vector<int64_t>& states) const {
+    const Pair& found(int64_t state) {
+        const Pair* const pair = pairs_.find(state);
+        if (!pair) throw std::out_of_range("the grammar has forgotten this state");
+        return *pair;
+    }
+
+    std::vector<int64_t> inner_states(const std::vector<int64_t>& states) {
         std::vector<int64_t> inner;
-        for (const int64_t state : states) inner.push_back(pairs_.at(state).inner);
+        for (const int64_t state : states) inner.push_back(found(state).inner);
         return inner;
     }
 
@@ -145,9 +167,10 @@ class ConstrainedScorer : public WordScorer {
     const std::vector<uint32_t> inner_words_;
     const std::vector<float> own_log_prob_;
     const double inner_log_share_;
-    std::unordered_map<int64_t, Pair> pairs_;
+    States<Pair> pairs_;
     std::unordered_map<Pair, int64_t, PairHash> ids_;
-    int64_t next_id_ = 0;
+    std::vector<Pair> passing_;  // that came up in a preview
+    int64_t next_id_ = 0, first_of_preview_ = 0;
 };
 
 }  // namespace sottovoce

@@ -10,6 +10,9 @@ from lm.phones import PHONEMES
 FLOOR = -1e4
 """Lowest log-probability that is told apart from others: keeps every score finite where a label is impossible."""
 
+PREVIEW_BEAM = 16
+"""Hypotheses that a preview follows."""
+
 
 def check_log_probs(log_probs: FloatArray) -> FloatArray:
     """The frames as contiguous float32 (T, V).

@@ -13,21 +13,10 @@
 
 #include "candidates.hpp"
 #include "history.hpp"
+#include "hypothesis.hpp"
 #include "word_scorer.hpp"
 
 namespace sottovoce {
-
-constexpr uint8_t kBlank = 0, kBoundary = 1;
-
-// Arrays of lexicon.bin; layout in docs/architecture.md.
-struct Trie {
-    const uint8_t* node_label;
-    const uint32_t* node_first_child;
-    const uint32_t* node_first_entry;
-    const uint16_t* node_lookahead;
-    const uint32_t* entry_word;
-    const uint16_t* entry_log_prob;
-};
 
 class LexiconSearch {
   public:
@@ -66,6 +55,15 @@ class LexiconSearch {
         return words;
     }
 
+    // What `best` would be after more frames, of which no trace is left; with the first `beam_size` hypotheses only.
+    std::vector<PathWord> preview(const float* frames, size_t count, size_t width, size_t beam_size) {
+        prepare_ends();
+        LexiconSearch ahead(*this, beam_size);
+        const Preview of_scorer(scorer_);
+        ahead.advance(frames, count, width);
+        return ahead.best();
+    }
+
     int64_t trailing_silence() const { return frame_ - beam_[0].end; }
 
     std::vector<PathWord> finish() {
@@ -90,43 +88,13 @@ class LexiconSearch {
     size_t history_size() const { return history_.size(); }
 
   private:
-    struct Hypothesis {
-        uint32_t node;
-        bool emitted;  // the last frame's label is the node's, so that emitting it again makes no new phoneme
-        int64_t state;
-        double score;  // without look-ahead
-        int32_t history;
-        uint64_t words;  // hash of all words of the utterance so far
-        int64_t start;  // first frame of the word in progress
-        int64_t end;    // frame after the last phoneme's last emission, of whichever word
-        double acoustic, acoustic_at_end;  // of the word in progress, up to now and up to `end`
-    };
-    struct WordEnd {
-        uint32_t word;
-        int64_t state;  // of the scorer, after the word
-        double language, gain;
-    };
-    // A way in which the utterance may end, and all others with the same words.
-    struct Complete {
-        const Hypothesis* hypothesis;  // of the best one
-        WordEnd end;                   // its last word, where that is still open
-        uint64_t words;
-        double score, best = 0.0;  // of all together, and of the best one
-    };
-    struct EndRange {
-        int32_t first, last;
-    };
-    struct Ended {
-        int32_t parent, end;  // indices into beam_ and into ends_
-    };
-    struct NodeState {
-        uint32_t node;
-        int64_t state;
-        bool operator==(const NodeState& other) const { return node == other.node && state == other.state; }
-    };
-    struct NodeStateHash {
-        size_t operator()(const NodeState& key) const { return mix(mix(0, key.node), key.state); }
-    };
+    LexiconSearch(const LexiconSearch& other, size_t beam_size)
+        : trie_(other.trie_), scorer_(other.scorer_), config_(other.config_.with_beam(beam_size)),
+          frame_(other.frame_), stable_(other.stable_), history_(other.history_), beam_(other.beam_),
+          candidates_(config_, trie_.node_lookahead) {
+        if (beam_.size() > beam_size) beam_.resize(beam_size);
+    }
+
     using EndRanges = std::unordered_map<NodeState, EndRange, NodeStateHash>;
     static constexpr float kFloor = -1e4f;  // as FLOOR in inputs.py
 

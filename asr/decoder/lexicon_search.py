@@ -14,81 +14,31 @@ have no advantage.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from asr.config import DecodingConfig
+from asr.decoder.beam import (
+    Beam,
+    BoolArray,
+    Candidates,
+    Complete,
+    Ends,
+    HashArray,
+    IntArray,
+    ScoreArray,
+    WordEnd,
+)  # fmt: skip
 from asr.decoder.history import History, PathWord, Reading
-from asr.decoder.inputs import FLOOR, check_log_probs
+from asr.decoder.inputs import FLOOR, PREVIEW_BEAM, check_log_probs
 from asr.types import FloatArray
 from lm.lexicon import Lexicon
 from lm.phones import BLANK_ID, BOUNDARY_ID
 from lm.scorer import RememberingScorer, Scorer
-
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
-ScoreArray = npt.NDArray[np.float64]
-HashArray = npt.NDArray[np.uint64]
-
-
-class _WordEnd(NamedTuple):
-    word: int
-    state: int  # of the scorer, after the word
-    language: float
-    gain: float  # everything that the word adds to the score
-
-
-class _Beam(NamedTuple):
-    """Hypotheses, best first; every array is (K,)."""
-
-    node: IntArray
-    emitted: BoolArray  # the last frame's label is the node's, so that emitting it again makes no new phoneme
-    state: IntArray
-    score: ScoreArray  # without look-ahead
-    history: IntArray
-    words: HashArray  # hash of all words of the utterance so far
-    start: IntArray  # first frame of the word in progress
-    end: IntArray  # frame after the last phoneme's last emission, of whichever word
-    acoustic: ScoreArray  # of the word in progress, up to now
-    acoustic_at_end: ScoreArray  # of the word in progress, up to `end`
-
-
-class _Candidates(NamedTuple):
-    """Continuations of hypotheses by one frame; every array is (C,)."""
-
-    parent: IntArray  # index into the beam
-    node: IntArray
-    emitted: BoolArray
-    state: IntArray
-    score: ScoreArray
-    ended: IntArray  # index into the frame's word ends, -1 where no word ended
-
-
-class _Ends(NamedTuple):
-    """Words that end in this frame; every array is (E,)."""
-
-    parent: IntArray  # index into the beam
-    state: IntArray
-    score: ScoreArray  # of the hypothesis with the word
-    words: list[_WordEnd]
-
-
-class _Complete(NamedTuple):
-    """A way in which the utterance may end, and all others with the same words."""
-
-    hypothesis: int  # index of the best one in the beam
-    end: _WordEnd | None  # its last word, where that is still open
-    words: int  # hash
-    score: float  # of all together
-    best: float  # of the best one
-
-    def joined(self, other: _Complete, plus: np.ufunc) -> _Complete:
-        """Both as one."""
-        best = other if other.best > self.best else self
-        return best._replace(score=float(plus(self.score, other.score)))
 
 
 class LexiconSearch:
@@ -134,6 +84,25 @@ class LexiconSearch:
             words.append(self._path_word(0, max(ends, key=lambda end: end.gain)))
         return words
 
+    def preview(self, log_probs: FloatArray) -> list[PathWord]:
+        """What `best` would be after these frames (T, V): a guess, which is not taken in and leaves no trace."""
+        self._prepare_ends()
+        ahead = copy.copy(self)
+        ahead._config = replace(self._config, beam_size=PREVIEW_BEAM)
+        ahead._beam = Beam._make(column[:PREVIEW_BEAM] for column in self._beam)
+        ahead._history, ahead._stable, ahead._known_ends = copy.deepcopy(self._history), list(self._stable), {}
+        if self._remembering is None:
+            return ahead._words_after_frames(log_probs)
+        self._remembering.begin_preview()
+        try:
+            return ahead._words_after_frames(log_probs)
+        finally:
+            self._remembering.end_preview()
+
+    def _words_after_frames(self, log_probs: FloatArray) -> list[PathWord]:
+        self.advance(log_probs)
+        return self.best()
+
     def trailing_silence(self) -> int:
         """Frames since the best hypothesis' last phoneme, or since the utterance's start if it has none."""
         return self._frame - int(self._beam.end[0])
@@ -146,7 +115,7 @@ class LexiconSearch:
 
     def finish_many(self, count: int) -> list[Reading]:
         """End the utterance in up to `count` ways, best first: none where no word sequence may end here."""
-        readings: dict[int, _Complete] = {}
+        readings: dict[int, Complete] = {}
         for reading in self._complete():
             same = readings.get(reading.words)
             readings[reading.words] = same.joined(reading, self._plus) if same else reading
@@ -165,7 +134,7 @@ class LexiconSearch:
         self._forget([])
         zero, score = np.zeros(1, np.int64), np.zeros(1)
         now, state = zero + self._frame, zero + self._scorer.start()
-        self._beam = _Beam(zero, zero != 0, state, score, zero, zero.astype(np.uint64), now, now, score, score)
+        self._beam = Beam(zero, zero != 0, state, score, zero, zero.astype(np.uint64), now, now, score, score)
 
     def _advance_frame(self, relative: ScoreArray, is_blank: bool) -> None:
         beam = self._beam
@@ -182,7 +151,7 @@ class LexiconSearch:
 
     def _forget(self, kept: list[int]) -> None:
         """Let the scorer forget all states but these; the words that may end are scored anew."""
-        self._known_ends: dict[tuple[int, int], list[_WordEnd]] = {}
+        self._known_ends: dict[tuple[int, int], list[WordEnd]] = {}
         if self._remembering:
             self._remembering.retain(kept)
 
@@ -202,11 +171,11 @@ class LexiconSearch:
         if self._remembering:
             self._remembering.prepare(states)
 
-    def _word_ends(self) -> _Ends:
+    def _word_ends(self) -> Ends:
         """Score every word that may end at the hypotheses' nodes; scores are kept while a hypothesis needs them."""
         node, state, first = self._beam.node, self._beam.state, self._lexicon.node_first_entry
         at = np.flatnonzero(first[node] < first[node + 1]).tolist()
-        known: dict[tuple[int, int], list[_WordEnd]] = {}
+        known: dict[tuple[int, int], list[WordEnd]] = {}
         rows = []
         self._prepare_ends()
         for i, key in zip(at, zip(node[at].tolist(), state[at].tolist(), strict=True), strict=True):
@@ -217,9 +186,9 @@ class LexiconSearch:
         parent = np.array([i for i, _ in rows], np.int64)
         words = [end for _, end in rows]
         states = np.array([end.state for end in words], np.int64)
-        return _Ends(parent, states, self._beam.score[parent] + np.array([end.gain for end in words]), words)
+        return Ends(parent, states, self._beam.score[parent] + np.array([end.gain for end in words]), words)
 
-    def _ends_of(self, node: int, state: int) -> list[_WordEnd]:
+    def _ends_of(self, node: int, state: int) -> list[WordEnd]:
         """The words that may end at a node, in order of their entries; those that the scorer forbids are left out."""
         config, first = self._config, self._lexicon.node_first_entry
         ends = []
@@ -228,10 +197,10 @@ class LexiconSearch:
             following, language = self._scorer.step(state, word)
             gain = config.lm_weight * (language + float(self._lexicon.entry_log_prob[entry])) + config.word_score
             if language > -np.inf:
-                ends.append(_WordEnd(word, following, language, gain))
+                ends.append(WordEnd(word, following, language, gain))
         return ends
 
-    def _candidates(self, ends: _Ends, relative: ScoreArray, is_blank: bool) -> _Candidates:
+    def _candidates(self, ends: Ends, relative: ScoreArray, is_blank: bool) -> Candidates:
         beam = self._beam
         index = np.arange(len(beam.node))
         blank = _plain(index, beam.node, np.zeros(len(index), np.bool_), beam.state, beam.score + relative[BLANK_ID])
@@ -242,15 +211,15 @@ class LexiconSearch:
         if allowed[BOUNDARY_ID]:
             parts += self._boundaries(ends, relative[BOUNDARY_ID])
         parts.append(self._next_words(ends, relative, allowed))
-        return _Candidates._make(np.concatenate(columns) for columns in zip(*parts, strict=True))
+        return Candidates._make(np.concatenate(columns) for columns in zip(*parts, strict=True))
 
-    def _repeats(self, relative: ScoreArray, allowed: BoolArray) -> _Candidates:
+    def _repeats(self, relative: ScoreArray, allowed: BoolArray) -> Candidates:
         beam = self._beam
         label = self._lexicon.node_label[beam.node]
         i = np.flatnonzero(beam.emitted & allowed[label])
         return _plain(i, beam.node[i], beam.emitted[i], beam.state[i], beam.score[i] + relative[label[i]])
 
-    def _children(self, relative: ScoreArray, allowed: BoolArray) -> _Candidates:
+    def _children(self, relative: ScoreArray, allowed: BoolArray) -> Candidates:
         """The next phoneme of the same word, or the first one of a word at the root."""
         beam, lexicon = self._beam, self._lexicon
         first = lexicon.node_first_child[beam.node].astype(np.int64)
@@ -263,19 +232,19 @@ class LexiconSearch:
         score = beam.score[parent] + relative[label]
         return _plain(parent, child, np.ones(len(child), np.bool_), beam.state[parent], score)
 
-    def _boundaries(self, ends: _Ends, relative: np.float64) -> list[_Candidates]:
+    def _boundaries(self, ends: Ends, relative: np.float64) -> list[Candidates]:
         beam = self._beam
         root = np.flatnonzero(beam.node == 0)
         size = len(ends.parent)
         return [
             _plain(root, beam.node[root], beam.emitted[root], beam.state[root], beam.score[root] + relative),
-            _Candidates(
+            Candidates(
                 ends.parent, np.zeros(size, np.int64), np.zeros(size, np.bool_), ends.state, ends.score + relative,
                 np.arange(size),
             ),
         ]  # fmt: skip
 
-    def _next_words(self, ends: _Ends, relative: ScoreArray, allowed: BoolArray) -> _Candidates:
+    def _next_words(self, ends: Ends, relative: ScoreArray, allowed: BoolArray) -> Candidates:
         """The first phoneme of the next word, without a boundary."""
         children = self._root_children[allowed[self._root_labels]]
         ended = np.repeat(np.arange(len(ends.parent)), len(children))
@@ -283,20 +252,20 @@ class LexiconSearch:
         keep = ~self._is_repeat(ends.parent[ended], self._lexicon.node_label[child])
         ended, child = ended[keep], child[keep]
         score = ends.score[ended] + self._config.boundary_skip_log_prob + relative[self._lexicon.node_label[child]]
-        return _Candidates(ends.parent[ended], child, np.ones(len(child), np.bool_), ends.state[ended], score, ended)
+        return Candidates(ends.parent[ended], child, np.ones(len(child), np.bool_), ends.state[ended], score, ended)
 
     def _is_repeat(self, parent: IntArray, label: npt.NDArray[np.uint8]) -> BoolArray:
         """Whether `label` directly follows itself, which CTC reads as one phoneme."""
         is_same: BoolArray = label == self._lexicon.node_label[self._beam.node[parent]]
         return is_same & self._beam.emitted[parent]
 
-    def _choose(self, candidates: _Candidates, ends: _Ends) -> tuple[_Candidates, HashArray]:
+    def _choose(self, candidates: Candidates, ends: Ends) -> tuple[Candidates, HashArray]:
         """The candidates that survive, best first, joined over alignments, and the hashes of their words."""
         lookahead = self._config.lm_weight * self._lexicon.node_lookahead[candidates.node].astype(np.float64)
         total = candidates.score + lookahead
         kept = np.flatnonzero(total >= total.max() - self._config.beam_threshold)
         words = self._words_after(candidates, ends)[kept]
-        parts = _Candidates._make(column[kept] for column in candidates)
+        parts = Candidates._make(column[kept] for column in candidates)
         key = 2 * parts.node + parts.emitted
         order = np.lexsort((words, parts.state, key))  # stable: alignments stay in the order in which they came
         starts = np.flatnonzero(_changes(key[order], parts.state[order], words[order]))
@@ -307,10 +276,10 @@ class LexiconSearch:
         alike = np.stack([key[unique][ranking], parts.state[unique][ranking]])
         is_first = np.sort(np.unique(alike, axis=1, return_index=True)[1])[: self._config.beam_size]
         chosen = unique[ranking[is_first]]
-        best = _Candidates._make(column[chosen] for column in parts)
+        best = Candidates._make(column[chosen] for column in parts)
         return best._replace(score=score[ranking[is_first]]), words[chosen]
 
-    def _words_after(self, candidates: _Candidates, ends: _Ends) -> HashArray:
+    def _words_after(self, candidates: Candidates, ends: Ends) -> HashArray:
         """Hash of each candidate's words."""
         words = self._beam.words[candidates.parent]
         has_ended = candidates.ended >= 0
@@ -318,10 +287,10 @@ class LexiconSearch:
         words[has_ended] = _mix(words[has_ended], spoken[candidates.ended[has_ended]])
         return words
 
-    def _follow(self, chosen: _Candidates, words: HashArray, ends: _Ends, relative: ScoreArray) -> _Beam:
+    def _follow(self, chosen: Candidates, words: HashArray, ends: Ends, relative: ScoreArray) -> Beam:
         """The hypotheses that `chosen` stand for."""
         parent, node, emitted, state, score, ended = chosen
-        before = _Beam._make(column[parent] for column in self._beam)
+        before = Beam._make(column[parent] for column in self._beam)
         history = before.history.copy()
         for i in np.flatnonzero(ended >= 0).tolist():
             word = self._path_word(int(parent[i]), ends.words[ended[i]])
@@ -329,7 +298,7 @@ class LexiconSearch:
         is_new = emitted & ((before.node == 0) | (ended >= 0))
         label = np.where(emitted, self._lexicon.node_label[node], BLANK_ID)
         acoustic = np.where(is_new, 0.0, before.acoustic) + relative[label]
-        return _Beam(
+        return Beam(
             node, emitted, state, score, history, words,
             start=np.where(is_new, self._frame, before.start),
             end=np.where(emitted, self._frame + 1, before.end),
@@ -337,12 +306,12 @@ class LexiconSearch:
             acoustic_at_end=np.where(emitted, acoustic, before.acoustic_at_end),
         )  # fmt: skip
 
-    def _path_word(self, index: int, end: _WordEnd) -> PathWord:
+    def _path_word(self, index: int, end: WordEnd) -> PathWord:
         beam = self._beam
         start_frame, end_frame = int(beam.start[index]), int(beam.end[index])
         return PathWord(end.word, start_frame, end_frame, float(beam.acoustic_at_end[index]), end.language)
 
-    def _words_of(self, way: _Complete) -> list[PathWord]:
+    def _words_of(self, way: Complete) -> list[PathWord]:
         words = self._history.path(int(self._beam.history[way.hypothesis]))
         return [*words, self._path_word(way.hypothesis, way.end)] if way.end else words
 
@@ -352,7 +321,7 @@ class LexiconSearch:
         node = self._history.last_ended_before(leaves[0], self._frame - self._config.stable_after_frames)
         if node:
             agrees = np.array([self._history.common([leaf, node]) == node for leaf in leaves])
-            self._beam = _Beam._make(column[agrees] for column in self._beam)
+            self._beam = Beam._make(column[agrees] for column in self._beam)
             self._settle(node)
         elif self._history.is_full:
             self._settle(0)
@@ -363,7 +332,7 @@ class LexiconSearch:
         history = self._history.compact(node, self._beam.history.tolist())
         self._beam = self._beam._replace(history=np.array(history, np.int64))
 
-    def _complete(self) -> Iterator[_Complete]:
+    def _complete(self) -> Iterator[Complete]:
         """Each way in which the utterance may end: after words that are over, then with the last word of the others."""
         beam, ends = self._beam, self._word_ends()
         root = np.flatnonzero(beam.node == 0)
@@ -376,12 +345,12 @@ class LexiconSearch:
         for (index, end), state, words, score in zip(ways, states, hashes, scores, strict=True):
             total = score + self._config.lm_weight * self._scorer.finish(state)
             if total > -np.inf:
-                yield _Complete(index, end, words, total, total)
+                yield Complete(index, end, words, total, total)
 
 
-def _plain(parent: IntArray, node: IntArray, emitted: BoolArray, state: IntArray, score: ScoreArray) -> _Candidates:
+def _plain(parent: IntArray, node: IntArray, emitted: BoolArray, state: IntArray, score: ScoreArray) -> Candidates:
     """Candidates in which no word ends."""
-    return _Candidates(parent, node, emitted, state, score, np.full(len(parent), -1))
+    return Candidates(parent, node, emitted, state, score, np.full(len(parent), -1))
 
 
 def _changes(*columns: npt.NDArray[np.generic]) -> BoolArray:

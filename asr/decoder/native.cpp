@@ -89,6 +89,12 @@ class PythonScorer final : public WordScorer {
     void retain(const std::vector<int64_t>& states) override {
         if (remembers_) scorer_.attr("retain")(to_list(states));
     }
+    void begin_preview() override {
+        if (remembers_) scorer_.attr("begin_preview")();
+    }
+    void end_preview() override {
+        if (remembers_) scorer_.attr("end_preview")();
+    }
 
   private:
     static nb::list to_list(const std::vector<int64_t>& states) {
@@ -172,6 +178,9 @@ class BoundSearch {
     }
     nb::list take_stable() { return to_python(search_.take_stable()); }
     nb::list best() { return to_python(search_.best()); }
+    nb::list preview(const Frames& frames, size_t beam_size) {
+        return to_python(search_.preview(frames.data(), frames.shape(0), frames.shape(1), beam_size));
+    }
     nb::list finish() { return to_python(search_.finish()); }
     nb::list finish_many(size_t count) {
         nb::list result;
@@ -214,6 +223,7 @@ NB_MODULE(_native, module) {
         .def("advance", &BoundSearch::advance, "frames"_a)
         .def("take_stable", &BoundSearch::take_stable)
         .def("best", &BoundSearch::best)
+        .def("preview", &BoundSearch::preview, "frames"_a, "beam_size"_a)
         .def("trailing_silence", &BoundSearch::trailing_silence)
         .def("finish", &BoundSearch::finish)
         .def("finish_many", &BoundSearch::finish_many, "count"_a)

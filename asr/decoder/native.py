@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from asr.config import DecodingConfig
 from asr.decoder.history import PathWord, Reading
-from asr.decoder.inputs import check_log_probs
+from asr.decoder.inputs import PREVIEW_BEAM, check_log_probs
 from asr.types import FloatArray
 from lm.grammar.scorer import ConstrainedScorer, GrammarScorer
 from lm.lexicon import Lexicon
@@ -64,6 +64,10 @@ class NativeSearch:
     def best(self) -> list[PathWord]:
         """The best hypothesis after the words that were taken; an unfinished word only where it could end now."""
         return [PathWord(*word) for word in self._search.best()]
+
+    def preview(self, log_probs: FloatArray) -> list[PathWord]:
+        """What `best` would be after these frames (T, V): a guess, which is not taken in and leaves no trace."""
+        return [PathWord(*word) for word in self._search.preview(check_log_probs(log_probs), PREVIEW_BEAM)]
 
     def trailing_silence(self) -> int:
         """Frames since the best hypothesis' last phoneme, or since the utterance's start if it has none."""

@@ -52,7 +52,7 @@ class NeuralScorer : public WordScorer {
             throw std::out_of_range("the language model lacks a word of the lexicon");
         const Context context = found(state);
         const Step ngram = ngram_ ? ngram_->step(context.ngram, word) : Step{0, kNever};
-        const double log_prob = mixed(neural(state, word), ngram.log_prob);
+        const double log_prob = mixed(state, word, ngram.log_prob);
         Words words = context.words;
         std::move(words.begin() + 1, words.begin() + static_cast<std::ptrdiff_t>(table_.context), words.begin());
         words[table_.context - 1] = word;
@@ -61,10 +61,11 @@ class NeuralScorer : public WordScorer {
 
     double finish(int64_t state) override {
         const double ngram = ngram_ ? ngram_->finish(found(state).ngram) : kNever;
-        return mixed(neural(state, kEndWord), ngram);
+        return mixed(state, kEndWord, ngram);
     }
 
     void prepare(const std::vector<int64_t>& states) override {
+        if (contexts_.is_preview()) return;
         missing_.clear();
         for (const int64_t state : states) {
             Context& context = found(state);
@@ -89,7 +90,9 @@ class NeuralScorer : public WordScorer {
 
     bool needs_interpreter() const override { return ngram_ && ngram_->needs_interpreter(); }
 
-    bool is_crowded() const override { return contexts_.size() >= kCrowd; }
+    bool is_crowded() const override { return !contexts_.is_preview() && contexts_.kept().size() >= kCrowd; }
+    void begin_preview() override { contexts_.begin_preview(); }
+    void end_preview() override { contexts_.end_preview(); }
 
     void retain(const std::vector<int64_t>& states) override {
         std::unordered_map<int64_t, Context> kept;
@@ -100,7 +103,7 @@ class NeuralScorer : public WordScorer {
         free_.clear();
         for (size_t slot = is_used.size(); slot-- > 0;)
             if (!is_used[slot]) free_.push_back(static_cast<int32_t>(slot));
-        contexts_ = std::move(kept);
+        contexts_.replace(std::move(kept));
     }
 
   private:
@@ -127,9 +130,9 @@ class NeuralScorer : public WordScorer {
     }
 
     Context& found(int64_t state) {
-        const auto place = contexts_.find(state);
-        if (place == contexts_.end()) throw std::out_of_range("the language model has forgotten this state");
-        return place->second;
+        Context* const context = contexts_.find(state);
+        if (!context) throw std::out_of_range("the language model has forgotten this state");
+        return *context;
     }
 
     int64_t keep(const Words& words, int64_t ngram) {
@@ -137,7 +140,7 @@ class NeuralScorer : public WordScorer {
         const size_t first = table_.context - std::min(table_.context, kStateWords);
         for (size_t i = first; i < table_.context; ++i) hash = mix(hash, words[i] + uint64_t{1});
         const auto state = static_cast<int64_t>(hash >> 1);
-        contexts_.try_emplace(state, Context{words, ngram, kMissing});
+        contexts_.keep(state, Context{words, ngram, kMissing});
         return state;
     }
 
@@ -145,6 +148,7 @@ class NeuralScorer : public WordScorer {
 
     double neural(int64_t state, uint32_t word) {
         if (found(state).predicted < 0) prepare({state});
+        if (found(state).predicted < 0) return table_.bias[row(word)] + unknown_share(word);
         const float* predicted = rows_.data() + static_cast<size_t>(found(state).predicted) * table_.dim;
         const uint8_t* embedding = table_.embedding + size_t{row(word)} * (table_.dim / 2);
         const uint16_t* scale = table_.scale + size_t{row(word)} * table_.scales;
@@ -154,8 +158,11 @@ class NeuralScorer : public WordScorer {
             dot += half_to_double(scale[group]) * sum<0>(embedding, predicted, size);
             dot += half_to_double(scale[half + group]) * sum<4>(embedding, predicted + table_.dim / 2, size);
         }
-        const double share = word < table_.rows ? 0.0 : half_to_double(table_.unknown_log_share[word - table_.rows]);
-        return dot + table_.bias[row(word)] + share;
+        return dot + table_.bias[row(word)] + unknown_share(word);
+    }
+
+    double unknown_share(uint32_t word) const {
+        return word < table_.rows ? 0.0 : half_to_double(table_.unknown_log_share[word - table_.rows]);
     }
 
     // Products of four bits of each byte, as signed numbers, with floats; the order of additions is free.
@@ -172,7 +179,10 @@ class NeuralScorer : public WordScorer {
         return total;
     }
 
-    double mixed(double neural, double ngram) const {
+    // In a preview the n-gram speaks alone after contexts that have not been predicted; where there is none, the bias.
+    double mixed(int64_t state, uint32_t word, double ngram) {
+        if (contexts_.is_preview() && ngram_ && found(state).predicted < 0) return ngram;
+        const double neural = this->neural(state, word);
         if (!ngram_) return neural;
         const double highest = std::max(neural, ngram);
         if (highest == kNever) return kNever;
@@ -194,7 +204,7 @@ class NeuralScorer : public WordScorer {
     const Predict predict_;
     WordScorer* const ngram_;
     const double share_;
-    std::unordered_map<int64_t, Context> contexts_;
+    States<Context> contexts_;
     std::vector<float> rows_;  // what was predicted, (slots, dim)
     std::vector<int32_t> free_;
     std::vector<int64_t> missing_, ids_;

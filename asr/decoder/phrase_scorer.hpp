@@ -48,7 +48,17 @@ class PhraseScorer : public WordScorer {
         for (const int64_t state : states) inner.push_back(found(state).inner);
         inner_.prepare(inner);
     }
-    bool is_crowded() const override { return pairs_.size() >= kCrowd || inner_.is_crowded(); }
+    bool is_crowded() const override {
+        return !pairs_.is_preview() && (pairs_.kept().size() >= kCrowd || inner_.is_crowded());
+    }
+    void begin_preview() override {
+        pairs_.begin_preview();
+        inner_.begin_preview();
+    }
+    void end_preview() override {
+        pairs_.end_preview();
+        inner_.end_preview();
+    }
 
     void retain(const std::vector<int64_t>& states) override {
         std::unordered_map<int64_t, Pair> kept;
@@ -57,7 +67,7 @@ class PhraseScorer : public WordScorer {
             kept.emplace(state, found(state));
             inner.push_back(found(state).inner);
         }
-        pairs_ = std::move(kept);
+        pairs_.replace(std::move(kept));
         inner_.retain(inner);
     }
 
@@ -70,16 +80,16 @@ class PhraseScorer : public WordScorer {
         uint32_t node;
     };
 
-    const Pair& found(int64_t state) const {
-        const auto place = pairs_.find(state);
-        if (place == pairs_.end()) throw std::out_of_range("the phrases have forgotten this state");
-        return place->second;
+    const Pair& found(int64_t state) {
+        const Pair* const pair = pairs_.find(state);
+        if (!pair) throw std::out_of_range("the phrases have forgotten this state");
+        return *pair;
     }
 
     int64_t keep(const Pair& pair) {
         const uint64_t hash = mix(mix(0, static_cast<uint64_t>(pair.inner) + 1), uint64_t{pair.node} + 1);
         const auto state = static_cast<int64_t>(hash >> 1);
-        pairs_.insert_or_assign(state, pair);
+        pairs_.keep(state, pair);
         return state;
     }
 
@@ -97,7 +107,7 @@ class PhraseScorer : public WordScorer {
     WordScorer& inner_;
     const uint32_t inner_words_;
     const double unlisted_log_share_;
-    std::unordered_map<int64_t, Pair> pairs_;
+    States<Pair> pairs_;
 };
 
 }  // namespace sottovoce

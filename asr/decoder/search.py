@@ -36,6 +36,12 @@ class Search(Protocol):
     def best(self) -> list[PathWord]:
         """The best hypothesis after the words that were taken; an unfinished word only where it could end now."""
 
+    def preview(self, log_probs: FloatArray) -> list[PathWord]:
+        """What `best` would be after these frames (T, V), which are a guess: they are not taken in, and leave no trace.
+
+        Only the first `PREVIEW_BEAM` hypotheses are followed.
+        """
+
     def trailing_silence(self) -> int:
         """Frames since the best hypothesis' last phoneme, or since the utterance's start if it has none."""
 

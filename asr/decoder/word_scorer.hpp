@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <cstring>
 #include <stdexcept>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 
 namespace sottovoce {
@@ -38,6 +40,51 @@ class WordScorer {
     virtual void prepare(const std::vector<int64_t>&) {}
     virtual bool is_crowded() const { return false; }
     virtual void retain(const std::vector<int64_t>&) {}
+    // From a `begin_preview` to its `end_preview`: states that come up are forgotten at the end, and nothing is worked out
+    // for good, so that what is scored after it is as if it had not been; scores may be rougher.
+    virtual void begin_preview() {}
+    virtual void end_preview() {}
+};
+
+// A preview for as long as it lives.
+class Preview {
+  public:
+    explicit Preview(WordScorer& scorer) : scorer_(scorer) { scorer_.begin_preview(); }
+    ~Preview() { scorer_.end_preview(); }
+    Preview(const Preview&) = delete;
+    Preview& operator=(const Preview&) = delete;
+
+  private:
+    WordScorer& scorer_;
+};
+
+// What a scorer keeps for its states; what comes in during a preview goes with it.
+template <typename Value>
+class States {
+  public:
+    Value* find(int64_t state) {
+        const auto place = kept_.find(state);
+        if (place != kept_.end()) return &place->second;
+        const auto passing = passing_.find(state);
+        return passing == passing_.end() ? nullptr : &passing->second;
+    }
+    void keep(int64_t state, const Value& value) {
+        if (!is_preview_) kept_.try_emplace(state, value);
+        else if (!kept_.count(state)) passing_.try_emplace(state, value);
+    }
+    void replace(std::unordered_map<int64_t, Value> kept) { kept_ = std::move(kept); }
+    const std::unordered_map<int64_t, Value>& kept() const { return kept_; }
+
+    bool is_preview() const { return is_preview_; }
+    void begin_preview() { is_preview_ = true; }
+    void end_preview() {
+        is_preview_ = false;
+        passing_.clear();
+    }
+
+  private:
+    std::unordered_map<int64_t, Value> kept_, passing_;
+    bool is_preview_ = false;
 };
 
 class NullScorer final : public WordScorer {

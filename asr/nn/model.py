@@ -152,6 +152,11 @@ class AcousticModel(nn.Module):
 
     def step(self, features: Tensor, state: EncoderState) -> tuple[Tensor, EncoderState]:
         """One window of features (B, 2 (C + look_ahead), F) -> the chunk's log-probs (B, C, V) and the next state."""
+        log_probs, after = self.window(features, state)
+        return log_probs[:, : log_probs.shape[1] - self.config.look_ahead], after
+
+    def window(self, features: Tensor, state: EncoderState) -> tuple[Tensor, EncoderState]:
+        """As `step`, but log-probs (B, C + look_ahead, V): the look-ahead's are a guess until the next window."""
         config = self.config
         left, ahead = config.left_context, config.look_ahead
         front = self.frontend
@@ -172,7 +177,7 @@ class AcousticModel(nn.Module):
         after = EncoderState(
             torch.stack(keys, 1), torch.stack(values, 1), torch.cat(convs, 1), last, state.n_frames + chunk
         )
-        return self._log_probs(x[:, :chunk]), after
+        return self._log_probs(x), after
 
 
 def with_left_context(model: AcousticModel, left_context: int) -> AcousticModel:

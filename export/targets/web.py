@@ -14,7 +14,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from asr.bundle import Bundle
+from asr.decoder.inputs import PREVIEW_BEAM
 from asr.errors import OptionError
+from asr.onnx_encoder import OnnxEncoder
+from asr.stream import PREVIEW_FRAMES
 from export.targets.base import MARKER, check_chunk
 
 SOURCES = Path(__file__).parent / "web"
@@ -73,8 +76,15 @@ def _settings(bundle: Bundle, model: Path, chunk_ms: int) -> dict[str, object]:
         "neural_share": manifest.neural_share,
         "confidence": asdict(manifest.confidence),
         "endpoint": asdict(manifest.endpoint),
+        "preview": {"frames": _preview_frames(bundle), "beam_size": PREVIEW_BEAM},
         "files": {path.name: path.stat().st_size for path in sorted(model.iterdir())},
     }
+
+
+def _preview_frames(bundle: Bundle) -> int:
+    """Frames of the look-ahead that partial results show: as many as the encoder gives."""
+    encoder = OnnxEncoder(bundle.file("encoder.onnx"))
+    return len(encoder.look_ahead(encoder.initial_state())[:PREVIEW_FRAMES])
 
 
 def _unpack_runtime(package: Path | None, folder: Path) -> str:

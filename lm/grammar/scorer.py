@@ -86,6 +86,7 @@ class ConstrainedScorer:
         self._ids: dict[tuple[int, int], int] = {}
         self._pairs: dict[int, tuple[int, int]] = {}
         self._next_id = 0
+        self._first_of_preview: int | None = None  # states from this on came up in the preview, while there is one
 
     def start(self) -> int:
         """State before the first word."""
@@ -113,6 +114,8 @@ class ConstrainedScorer:
 
     def is_crowded(self) -> bool:
         """Whether many states are kept, here or by the model."""
+        if self._first_of_preview is not None:
+            return False
         return len(self._pairs) >= _CROWD or (self._remembering is not None and self._remembering.is_crowded())
 
     def retain(self, states: Iterable[int]) -> None:
@@ -121,6 +124,21 @@ class ConstrainedScorer:
         self._ids = {pair: state for state, pair in self._pairs.items()}
         if self._remembering:
             self._remembering.retain(sorted({inner for inner, _ in self._ids}))
+
+    def begin_preview(self) -> None:
+        """Keep nothing for good until `end_preview`."""
+        self._first_of_preview = self._next_id
+        if self._remembering:
+            self._remembering.begin_preview()
+
+    def end_preview(self) -> None:
+        """Forget the states that came up since `begin_preview`."""
+        assert self._first_of_preview is not None
+        for state in range(self._first_of_preview, self._next_id):
+            del self._ids[self._pairs.pop(state)]
+        self._next_id, self._first_of_preview = self._first_of_preview, None
+        if self._remembering:
+            self._remembering.end_preview()
 
     def _keep(self, inner: int, constraint: int) -> int:
         state = self._ids.get((inner, constraint))

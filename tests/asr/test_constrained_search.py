@@ -157,6 +157,12 @@ def test_retain_forgets_the_other_states(lexicon):
         def retain(self, states):
             self.kept = list(states)
 
+        def begin_preview(self):
+            """Unused."""
+
+        def end_preview(self):
+            """Unused."""
+
     inner = Counting()
     scorer = ConstrainedScorer(GrammarScorer(Grammar("(a|b)+").automaton, lexicon.word), inner, np.arange(len(lexicon)))
     first = scorer.start()

@@ -58,6 +58,12 @@ class LastWord:
     def retain(self, states):
         self.kept = {1, *states}
 
+    def begin_preview(self):
+        """Unused."""
+
+    def end_preview(self):
+        """Unused."""
+
 
 def random_word(rng, longest, letters="abcdefg"):
     return "".join(rng.choice(list(letters), rng.integers(1, longest)))

@@ -75,7 +75,7 @@ class TalkativeSearch:
         words, self.words = self.words, []
         return words
 
-    def best(self):
+    def preview(self, log_probs):
         return []
 
     def trailing_silence(self):
@@ -121,6 +121,21 @@ def clip(english):
 
 def test_english_selftest(english, clip):
     assert english.transcribe(clip).text == english.bundle.manifest.selftest.text
+
+
+def test_english_partials_show_the_look_ahead_and_results_stay(english, clip, monkeypatch):
+    samples, rate = clip
+    said = english.bundle.manifest.selftest.text.split()
+    results, firsts = [], []
+    for frames in (0, 18):
+        monkeypatch.setattr("asr.stream.PREVIEW_FRAMES", frames)
+        stream = english.create_stream(chunk_ms=320)
+        texts = [stream.accept(part, rate).text.split() for part in np.split(samples, range(800, len(samples), 800))]
+        firsts.append([next(i for i, text in enumerate(texts) if text[: n + 1] == said[: n + 1]) for n in range(6)])
+        results.append(stream.finish())
+    assert results[0] == results[1]
+    assert all(early <= late for late, early in zip(*firsts, strict=True))
+    assert sum(firsts[1]) < sum(firsts[0]) - 6 * 3  # 50 ms blocks
 
 
 @pytest.mark.parametrize("chunk_ms", [320, 640, 1280])

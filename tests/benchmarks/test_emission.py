@@ -68,6 +68,12 @@ def test_first_shown_is_the_first_partial_with_the_word_at_its_place(shown, word
         assert found[place] == (there[0] if there else math.inf)
 
 
+def test_revised_words_are_those_that_were_shown_and_changed_or_taken_back():
+    shown = [[], ["a"], ["a", "b"], ["a", "c", "d"], ["a", "c", "d"], ["a"], ["b", "c", "d"]]
+    assert emission.revised(shown) == 1 + 2 + 1
+    assert emission.revised([]) == emission.revised([["a"]]) == 0
+
+
 @given(WORDS, WORDS)
 def test_matches_are_equal_words_in_order_and_as_many_as_a_cheapest_alignment_has(reference, heard):
     pairs = matches(reference, heard)
@@ -138,15 +144,17 @@ def test_a_word_that_was_taken_back_is_shown_first_and_lasts_later():
 def test_a_summary_has_percentiles_of_the_sums_and_means_of_the_parts():
     words = [dict.fromkeys(emission.PARTS, 0.0) | {"waiting": wait, "compute": 0.01} for wait in (0.1, 0.2, 0.3)]
     clips = [
-        dict.fromkeys(emission.MOMENTS, part) | {"missing": dict.fromkeys(emission.MOMENTS, 1)}
+        dict.fromkeys(emission.MOMENTS, part)
+        | {"missing": dict.fromkeys(emission.MOMENTS, 1), "revised": 1, "n_words": 4}
         for part in (words[:1], words[1:])
     ]
     first, *_ = emission.summarize(320, clips)
     assert (first["chunk_ms"], first["moment"], first["n"], first["only_in_result"]) == (320, "first", 3, 2)
+    assert first["revised_per_100"] == 25.0
     assert (first["p50_ms"], first["p90_ms"], first["p99_ms"]) == (210.0, 290.0, 308.0)
     assert (first["mean_ms"]["waiting"], first["mean_ms"]["compute"], first["mean_ms"]["later"]) == (200.0, 10.0, 0.0)
     assert emission.summarize(320, [])[0] == {
-        "chunk_ms": 320, "moment": "first", "n": 0, "only_in_result": 0, "mean_ms": {}
+        "chunk_ms": 320, "moment": "first", "n": 0, "revised_per_100": 0.0, "only_in_result": 0, "mean_ms": {}
     }  # fmt: skip
 
 

@@ -7,18 +7,19 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("onnxscript")
 
 from asr.decoder.greedy import collapse  # noqa: E402
+from asr.errors import BundleFileError  # noqa: E402
 from asr.features import compute_features  # noqa: E402
 from asr.nn.model import AcousticModel, EncoderConfig  # noqa: E402
-from asr.onnx_encoder import OnnxEncoder  # noqa: E402
+from asr.onnx_encoder import LOOK_AHEAD_KEY, OnnxEncoder  # noqa: E402
 from asr.train.checkpoint import write_model  # noqa: E402
 from export.cli import main  # noqa: E402
-from export.onnx_graph import STATE_NAMES, export_encoder, initial_states  # noqa: E402
+from export.onnx_graph import STATE_NAMES, export_encoder, initial_states, set_metadata  # noqa: E402
 from export.parity import compare, run_onnx, run_torch  # noqa: E402
 from export.quantize import Int8Weights, quantize_encoder  # noqa: E402
 from lm.phones import PHONEMES, write_tokens  # noqa: E402
 
 LOOK_AHEAD = 4
-SIZES = {"d_model": 16, "n_heads": 2, "n_layers": 2, "d_ff": 24, "left_context": 20, "look_ahead": LOOK_AHEAD}
+SIZES = {"d_model": 16, "n_heads": 2, "n_layers": 2, "d_ff": 24, "left_context": 60, "look_ahead": LOOK_AHEAD}
 CONFIGS = {
     "conformer": EncoderConfig("conformer", kernel=7, **SIZES),
     "transformer": EncoderConfig("transformer", kernel=1, **SIZES),
@@ -125,12 +126,39 @@ def test_unused_states_are_passed_on(graph_path, model):
     feed = dict(zip(STATE_NAMES, [*states, np.array([5])], strict=True))
     after = dict(zip(STATE_NAMES, session.run(None, {"x": make_features(40)[None], **feed})[1:], strict=True))
     has_convolutions = model.config.kernel > 1
-    for name in ("cached_key_0", "cached_nonlin_attn_0", *(() if has_convolutions else STATE_NAMES[4:6])):
+    for name in ("cached_key_0", *(() if has_convolutions else STATE_NAMES[4:6])):
         assert np.array_equal(after[name], feed[name])
+    ahead = "cached_nonlin_attn_0"
+    used = LOOK_AHEAD * len(PHONEMES)
+    assert np.array_equal(after[ahead].ravel()[used:], feed[ahead].ravel()[used:])
+    assert not np.isclose(after[ahead].ravel()[:used], feed[ahead].ravel()[:used]).any()
     front = model.frontend
     used, last = 80 * front.context, make_features(40)[32 - front.context : 32]
     assert np.array_equal(after["embed_states"].ravel()[used:], feed["embed_states"].ravel()[used:])
     assert np.allclose(after["embed_states"].ravel()[:used], last.ravel() - front.before, atol=1e-5)
+
+
+def test_the_look_ahead_comes_with_the_state(model, graph_path):
+    encoder, features = OnnxEncoder(graph_path), make_features(32 + 2 * LOOK_AHEAD)
+    assert len(encoder.look_ahead(encoder.initial_state())) == LOOK_AHEAD
+    log_probs, state = encoder.step(features, encoder.initial_state())
+    with torch.inference_mode():
+        whole, _ = model.window(torch.from_numpy(features)[None], model.initial_state())
+    assert np.allclose(np.concatenate([log_probs, encoder.look_ahead(state)]), whole[0].numpy(), atol=1e-4)
+
+
+def test_no_look_ahead_where_its_state_has_no_room_or_the_metadata_is_wrong(tmp_path):
+    torch.manual_seed(3)
+    small = EncoderConfig("conformer", kernel=7, **{**SIZES, "left_context": 20})
+    export_encoder(AcousticModel(small).eval(), path := tmp_path / "small.onnx")
+    encoder = OnnxEncoder(path)
+    _, state = encoder.step(make_features(32 + 2 * LOOK_AHEAD), encoder.initial_state())
+    assert encoder.look_ahead(state).shape == (0, len(PHONEMES))
+    graph = onnx.load(str(path))
+    set_metadata(graph, {LOOK_AHEAD_KEY: "2"})
+    onnx.save(graph, str(path))
+    with pytest.raises(BundleFileError, match="sottovoce_look_ahead': expected 0 to 1 frames, found '2'"):
+        OnnxEncoder(path)
 
 
 @pytest.mark.parametrize("path", ["graph_path", "int8_path"])

@@ -12,6 +12,7 @@ import export.targets.web as web
 from asr.audio import open_audio
 from asr.bundle import Bundle
 from asr.decoder import create_search
+from asr.decoder.inputs import PREVIEW_BEAM
 from asr.features import compute_features
 from asr.language import Language
 from asr.onnx_encoder import OnnxEncoder
@@ -94,7 +95,9 @@ SEARCH = """
     for (let at = 0; at < rows.length; at += 32 * 42) {
         const part = rows.slice(at, at + 32 * 42);
         search.advance(part, part.length / 42);
-        calls.push([search.takeStable(), search.best(), search.trailingSilence()]);
+        const guess = rows.slice(at + 32 * 42, at + 50 * 42);
+        const preview = search.preview(guess, guess.length / 42, given.beam_size);
+        calls.push([preview, search.takeStable(), search.best(), search.trailingSilence()]);
     }
     const rest = search.finish();
     give({ calls, rest, spelt: rest.map(({ word }) => decoder.spell(word)) });
@@ -134,11 +137,13 @@ def test_search_is_the_native_one(bundle, log_probs, tmp_path, kinds, share):
     given = {
         **decoder_of(bundle, share, kinds),
         "decoding": decoding.to_dict(),
+        "beam_size": PREVIEW_BEAM,
         "log_probs": str(tmp_path / "log_probs"),
     }
     found = run_node(DECODER + SEARCH, **given)
-    for start, (stable, best, silence) in zip(range(0, len(log_probs), 32), found["calls"], strict=True):
+    for start, (preview, stable, best, silence) in zip(range(0, len(log_probs), 32), found["calls"], strict=True):
         search.advance(log_probs[start : start + 32])
+        assert_same(preview, search.preview(log_probs[start + 32 : start + 50]))
         assert_same(stable, search.take_stable())
         assert_same(best, search.best())
         assert silence == search.trailing_silence()

@@ -260,6 +260,40 @@ def test_slicing_changes_nothing(model, folder, seed, cuts):
     assert heard(whole, log_probs) == heard(sliced, log_probs, cuts)
 
 
+@pytest.mark.parametrize("make_search", [LexiconSearch, native.NativeSearch])
+@pytest.mark.parametrize("kind", ["alone", "mixed"])
+def test_previews_change_nothing(model, folder, make_search, kind):
+    if make_search is native.NativeSearch and not native.available():
+        pytest.skip(NOT_BUILT)
+    lexicon, config = Lexicon.open(folder / "lexicon.bin"), DecodingConfig(beam_size=24, lm_weight=0.6)
+    log_probs, found, shown = spoken_frames(lexicon, 3), [], []
+    for looks_ahead in (False, True):
+        search, words = make_search(lexicon, kinds(model, folder)[kind](), config), []
+        for start in range(0, len(log_probs), 10):
+            search.advance(log_probs[start : start + 10])
+            words += [*search.take_stable(), *search.best()]
+            if looks_ahead:
+                shown += search.preview(log_probs[start + 10 : start + 20])
+        found.append([*words, *search.finish()])
+    assert found[0] == found[1]
+    assert shown
+
+
+@pytest.mark.skipif(not native.available(), reason=NOT_BUILT)
+@pytest.mark.parametrize("kind", ["alone", "mixed"])
+def test_native_previews_equal_those_in_numpy(model, folder, kind):
+    lexicon, config = Lexicon.open(folder / "lexicon.bin"), DecodingConfig(beam_size=24, lm_weight=0.6)
+    log_probs, shown = spoken_frames(lexicon, 5), []
+    for make_search in (LexiconSearch, native.NativeSearch):
+        search, found = make_search(lexicon, kinds(model, folder)[kind](), config), []
+        for start in range(0, len(log_probs), 10):
+            search.advance(log_probs[start : start + 10])
+            found.append([word.word for word in search.preview(log_probs[start + 10 : start + 20])])
+        shown.append(found)
+    assert shown[0] == shown[1]
+    assert any(shown[0])
+
+
 @pytest.mark.parametrize("kind", ["numpy", "native"])
 def test_forgetting_changes_nothing(model, folder, kind, monkeypatch):
     if kind == "native" and not native.available():

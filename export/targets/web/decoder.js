@@ -166,6 +166,18 @@ class Search {
     return this.#words(this.#wasm.best(this.#search));
   }
 
+  /**
+   * What `best` would be after more frames, which are a guess: they are not taken in, and leave no trace. `logProbs`
+   * (frames, width); the first `beamSize` hypotheses are followed.
+   */
+  preview(logProbs, frames, beamSize) {
+    if (!frames) return this.best();
+    const copy = copyIn(this.#wasm, logProbs);
+    const count = this.#wasm.preview(this.#search, copy, frames, logProbs.length / frames, beamSize);
+    this.#wasm.release(copy);
+    return this.#words(count);
+  }
+
   /** Frames since the best hypothesis' last phoneme, or since the utterance's start if it has none. */
   trailingSilence() {
     return this.#wasm.trailing_silence(this.#search);

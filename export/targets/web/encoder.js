@@ -6,6 +6,7 @@ import { N_MELS } from "./features.js";
 ort.env.wasm.numThreads = 1; // more would need a server that sends the headers of cross-origin isolation
 ort.env.wasm.wasmPaths = new URL("./ort/", import.meta.url).href;
 
+const LOOK_AHEAD_STATE = 1; // its first numbers are log-probabilities of the look-ahead; see asr/onnx_encoder.py
 const EMPTY = { float32: (size) => new Float32Array(size), int64: (size) => new BigInt64Array(size) };
 
 /** One inference session for all streams; what belongs to a stream is in its state. */
@@ -51,5 +52,10 @@ export class Encoder {
     const found = await this.#session.run(feeds);
     const [logProbs, ...next] = outputNames.map((name) => found[name]);
     return { logProbs: logProbs.data, frames: logProbs.dims[1], state: next };
+  }
+
+  /** What the last step made of the first `frames` frames of its look-ahead, (frames, width): a guess. */
+  lookAhead(state, frames, width) {
+    return state[LOOK_AHEAD_STATE].data.slice(0, frames * width);
   }
 }

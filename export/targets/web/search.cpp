@@ -140,6 +140,9 @@ EXPORT(advance) void advance(Search* search, const float* frames, size_t count, 
 }
 EXPORT(take_stable) size_t take_stable(Search* search) { return search->give(search->search.take_stable()); }
 EXPORT(best) size_t best(Search* search) { return search->give(search->search.best()); }
+EXPORT(preview) size_t preview(Search* search, const float* frames, size_t count, size_t width, size_t beam_size) {
+    return search->give(search->search.preview(frames, count, width, beam_size));
+}
 EXPORT(finish) size_t finish(Search* search) { return search->give(search->search.finish()); }
 EXPORT(words) const PathWord* words(const Search* search) { return search->words.data(); }
 EXPORT(trailing_silence) double trailing_silence(const Search* search) {

@@ -33,6 +33,8 @@ export class Stream {
   #nSamples = 0;
   #nFrames = 0; // output frames searched
   #words = [];
+  #width = 0; // of a row of log-probabilities
+  #shown = null; // the partial result, until the next chunk has been searched
   #utterance = 0; // index of its first word
   #busy = Promise.resolve(); // calls wait for the ones before them
   #isFinished = false;
@@ -111,6 +113,8 @@ export class Stream {
       const { logProbs, frames, state } = await this.#encoder.step(this.#pending.slice(0, window), this.#state);
       this.#state = state;
       this.#nFrames += frames;
+      this.#width = logProbs.length / frames;
+      this.#shown = null;
       this.#advance(logProbs, frames);
       this.#pending = this.#pending.slice(chunk);
     }
@@ -145,8 +149,19 @@ export class Stream {
     if (this.#utterance > before) {
       return { stable: this.#text(this.#words.slice(before, this.#utterance)), volatile: "", isEndpoint: true };
     }
-    const stable = this.#text(this.#words.slice(this.#utterance));
-    return { stable, volatile: this.#text(this.#search.best()), isEndpoint: false };
+    this.#shown ??= {
+      stable: this.#text(this.#words.slice(this.#utterance)),
+      volatile: this.#text(this.#newest()),
+      isEndpoint: false,
+    };
+    return this.#shown;
+  }
+
+  /** The search's best words after the audio that the encoder has seen, its look-ahead included. */
+  #newest() {
+    const { frames, beam_size: beamSize } = this.#settings.preview;
+    if (!this.#width) return this.#search.best();
+    return this.#search.preview(this.#encoder.lookAhead(this.#state, frames, this.#width), frames, beamSize);
   }
 
   #text(words) {
