@@ -7,6 +7,8 @@ print(recognizer.transcribe("talk.flac").text)
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from asr.errors import (
     AsrError,
     AudioError,
@@ -27,7 +29,9 @@ from asr.recognizer import Recognizer
 from asr.stream import Stream
 from asr.types import Capture, GrammarMatch, Partial, Result, Word
 from lm.grammar.errors import GrammarError, GrammarTooLargeError
-from lm.grammar.grammar import Grammar
+
+if TYPE_CHECKING:
+    from lm.grammar.grammar import Grammar
 
 __version__ = "0.1.0"
 
@@ -58,3 +62,11 @@ __all__ = [
     "Word",
     "__version__",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "Grammar":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from lm.grammar.grammar import Grammar  # most recognisers are made without one
+
+    return Grammar

@@ -42,8 +42,8 @@ class Biasing:
             BundleFileError: the bundle's letter-to-phoneme network is damaged.
         """
         spoken = self._spoken(tuple(phrases))
-        inner = self._language.scorer(domain)
-        scorer = PhraseScorer(inner, spoken.automaton, len(self._language.lexicon))
+        inner = self._language.scorer(domain, spoken.lexicon)
+        scorer = PhraseScorer(inner, spoken.automaton, self._language.n_scored_words(spoken.lexicon))
         return Biased(spoken.lexicon, scorer, spoken.unspeakable)
 
     def _spoken(self, phrases: tuple[Phrase, ...]) -> SpokenPhrases:

@@ -6,8 +6,6 @@ the stated size and sha256. Whatever differs is an error that names the file, wh
 
 from __future__ import annotations
 
-import hashlib
-import importlib.resources
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from asr.config import DecodingConfig
 from asr.endpoint import EndpointConfig
 from asr.errors import BundleFileError, BundleManifestError, BundleNotFoundError, BundleSchemaError
 from asr.rejection import RejectionWeights
+from lm.digest import sha256
 from lm.neural import DATA_FILE, GRAPH_FILE
 from lm.phones import PHONEMES, read_tokens
 
@@ -149,8 +148,8 @@ def default_bundle_path() -> Path:
     Raises:
         BundleNotFoundError: this installation has none.
     """
-    root = importlib.resources.files("asr").joinpath(DEFAULT_BUNDLE)
-    if not (isinstance(root, Path) and root.is_dir()):
+    root = Path(__file__).parent / DEFAULT_BUNDLE
+    if not root.is_dir():
         raise BundleNotFoundError(
             f"this installation holds no default bundle (expected asr/{DEFAULT_BUNDLE} in the package): "
             "name a bundle folder, asr.Recognizer('path/to/bundle')"
@@ -373,12 +372,12 @@ def _check_file(root: Path, name: str, info: FileInfo) -> None:
 
 def sha256_of(path: Path) -> str:
     """Hexadecimal sha256 of a file's content."""
-    digest = hashlib.sha256()
+    digest = sha256()
     block = bytearray(_HASH_BLOCK_BYTES)
     with path.open("rb", buffering=0) as file:
         while count := file.readinto(block):
             digest.update(memoryview(block)[:count])
-    return digest.hexdigest()
+    return str(digest.hexdigest())
 
 
 def _check_tokens(path: Path) -> None:

@@ -16,6 +16,8 @@ from lm.lexicon import Lexicon
 from lm.neural import DATA_FILE, GRAPH_FILE
 from lm.ngram import NgramModel, NgramScorer
 from lm.onnx_lm import LanguageModelError, OnnxLanguageModel
+from lm.piece_scorer import PieceScorer
+from lm.pieces import PIECES_FILE, Pieces
 from lm.pronouncer import Pronouncer
 from lm.scorer import NullScorer, Scorer
 
@@ -47,6 +49,7 @@ class Language:
         try:
             self.lexicon = Lexicon.open(bundle.file("lexicon.bin"))
             self.ngram = NgramScorer(self._open_ngram(bundle)) if "ngram.bin" in manifest.files else None
+            self.pieces = Pieces.open(bundle.file(PIECES_FILE)) if PIECES_FILE in manifest.files else None
             self.neural = self._open_neural(bundle) if "lm.bin" in manifest.files else None
             self._domains: dict[str | None, _Domain] = {
                 None: _Domain(None, manifest.neural_share, manifest.decoding),
@@ -86,8 +89,16 @@ class Language:
         """
         return self._domain(domain).decoding
 
-    def scorer(self, domain: str | None) -> Scorer:
+    def n_scored_words(self, lexicon: Lexicon) -> int:
+        """Of a lexicon that goes on after the words of this one, how many the scorers know: where they spell, all."""
+        return len(self.lexicon if self.pieces is None else lexicon)
+
+    def scorer(self, domain: str | None, lexicon: Lexicon | None = None) -> Scorer:
         """A scorer for one stream.
+
+        Args:
+            domain: name of the domain, or None.
+            lexicon: the words that it will be asked for, where they are more than those of `self.lexicon`.
 
         Raises:
             OptionError: there is no such domain.
@@ -96,6 +107,12 @@ class Language:
         if self.neural is None or not chosen.neural_share:
             return self.ngram or NullScorer()
         ngram = self.ngram if chosen.neural_share < 1 else None
+        if self.pieces is not None:
+            cut, spell, n_words = self.pieces.cut, (lexicon or self.lexicon).word, len(self.lexicon)
+            return PieceScorer(
+                self.neural.scorer(chosen.adapter), lambda word: cut(spell(word)),
+                ngram=ngram, n_ngram_words=n_words, share=chosen.neural_share,
+            )  # fmt: skip
         return self.neural.scorer(chosen.adapter, ngram=ngram, share=chosen.neural_share)
 
     def _domain(self, name: str | None) -> _Domain:
@@ -131,6 +148,10 @@ class Language:
     def _open_neural(self, bundle: Bundle) -> OnnxLanguageModel:
         data = bundle.file(DATA_FILE)
         neural = OnnxLanguageModel(bundle.file(GRAPH_FILE), data)
+        if self.pieces is not None:
+            if neural.model.words_sha256 != self.pieces.sha256:
+                raise BundleFileError(f"{data}: expected a model over the pieces of {PIECES_FILE}, found another")
+            return neural
         self._check_words(data, neural.model.words_sha256)
         rows, unknown = len(neural.model.bias), len(neural.model.unknown_log_share)
         if rows + unknown != len(self.lexicon):

@@ -54,7 +54,13 @@ class Row:
 
 
 def network_bytes(model: LanguageModel) -> int:
-    """Bytes of a model as exported."""
+    """Bytes of a model as exported.
+
+    Raises:
+        ValueError: it is of the form `adapted`.
+    """
+    if len(model.adapters):
+        raise ValueError("a model of the form 'adapted' is measured as its parts: the run's trunk, with run/adapters")
     matrices = sum(p.numel() for n, p in model.named_parameters() if n.startswith(("net", "gate")) and p.ndim == 2)
     biases = sum(p.numel() for n, p in model.named_parameters() if n.startswith(("net", "gate")) and p.ndim == 1)
     table = model.embedding.numel()
@@ -65,6 +71,26 @@ def adapter_bytes(adapter: Adapter) -> int:
     """Bytes of an adapter as exported: matrices in sixteen bits, a bias of eight."""
     matrices = sum(p.numel() for name, p in adapter.named_parameters() if p.ndim == 2)
     return 2 * matrices + (adapter.bias.numel() if adapter.bias is not None else 0)
+
+
+def is_ngram(path: str | Path) -> bool:
+    """Whether a row's model is an n-gram and not a checkpoint."""
+    return str(path).endswith((".bin", ".klm", ".arpa"))
+
+
+def row_bytes(row: Row) -> int:
+    """Bytes of all that a row's domains need; what several of them use counts once."""
+    sizes: dict[str, int] = {}
+    for entry in row.domains.values():
+        path = entry["model"]
+        if is_ngram(path):
+            sizes[path] = Path(path).stat().st_size
+            continue
+        model = Checkpoint.open(path).read().model
+        sizes[path] = network_bytes(model)
+        if "adapter" in entry:
+            sizes[entry["adapter"]] = adapter_bytes(read_adapter(entry["adapter"], model))
+    return sum(sizes.values())
 
 
 def microseconds(model: LanguageModel, application: int, adapter: Adapter | None) -> float:
@@ -89,21 +115,16 @@ class Bench:
 
     def measure(self, row: Row) -> dict[str, Any]:
         """Figures of a row: perplexity by domain, bytes of everything together, microseconds of the slowest."""
-        sizes: dict[str, int] = {}
         perplexity, times, steps = {}, [], {}
         for domain, entry in row.domains.items():
             path = entry["model"]
-            if path.endswith((".bin", ".klm", ".arpa")):
-                sizes[path] = Path(path).stat().st_size
+            if is_ngram(path):
                 perplexity[domain] = measure_perplexity(self._ngram(Path(path)), self._ids, self._lines[domain]).value
                 continue
             trained = self._read(path)
             adapter = read_adapter(entry["adapter"], trained.model) if "adapter" in entry else None
             names = trained.model.config.applications
-            application = names.index(domain) if trained.model.config.form == "separate" else 0
-            sizes[path] = network_bytes(trained.model)
-            if adapter is not None:
-                sizes[entry["adapter"]] = adapter_bytes(adapter)
+            application = names.index(domain) if trained.model.config.knows_applications else 0
             utterances = [encode([line], self._ids) for line in self._lines[domain]]
             found = evaluate(trained.model, utterances, trained.unknown_log_share, application, adapter)
             perplexity[domain] = found.perplexity.value
@@ -112,7 +133,7 @@ class Bench:
         return {
             "name": row.name,
             "perplexity": {domain: round(value, 2) for domain, value in perplexity.items()},
-            "bytes": sum(sizes.values()),
+            "bytes": row_bytes(row),
             "microseconds": round(max(times), 1) if times else None,
             "steps": list(steps.values()),
         }
@@ -142,30 +163,30 @@ def read_rows(path: Path) -> list[Row]:
     ]
 
 
-def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Perplexity against bytes, one panel a domain."""
+def draw(rows: Sequence[Mapping[str, Any]], path: Path, figure: str = "perplexity", label: str = "perplexity") -> None:
+    """A figure against bytes, one panel a domain."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    domains = list(rows[0]["perplexity"])
-    figure, axes = plt.subplots(1, len(domains), figsize=(4.2 * len(domains) + 3.6, 4.4), squeeze=False)
+    domains = list(rows[0][figure])
+    canvas, axes = plt.subplots(1, len(domains), figsize=(4.2 * len(domains) + 3.6, 4.4), squeeze=False)
     colours = plt.get_cmap("tab20")
     for axis, domain in zip(axes[0], domains, strict=True):
         for number, row in enumerate(rows, 1):
-            place = row["bytes"] / 1e6, row["perplexity"][domain]
+            place = row["bytes"] / 1e6, row[figure][domain]
             axis.plot(*place, "o", color=colours(number - 1), label=f"{number}  {row['name']}", markersize=13)
             axis.annotate(str(number), place, ha="center", va="center", fontsize=7)
-        axis.set(title=domain, xlabel="megabytes", ylabel="perplexity", xscale="log")
+        axis.set(title=domain, xlabel="megabytes", ylabel=label, xscale="log")
         ticks = [5, 7, 10, 20, 40]
         axis.set_xticks(ticks, [str(tick) for tick in ticks])
         axis.minorticks_off()
         axis.grid(alpha=0.3)
     axes[0][-1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize=8, markerscale=0.6, frameon=False)
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    canvas.tight_layout()
+    canvas.savefig(path, dpi=110)
+    plt.close(canvas)
 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 from asr.errors import MissingDependencyError
 from asr.onnx_encoder import OnnxEncoder
 
-PRODUCTS = ("MatMul", "MatMulInteger", "Gemm")
+PRODUCTS = ("MatMul", "MatMulInteger", "MatMulNBits", "Gemm")
 CONVOLUTIONS = ("Conv", "ConvInteger")
 
 

@@ -179,6 +179,7 @@ def run_lm(args: argparse.Namespace) -> None:
     from export.parity import compare_language_models
     from lm.neural import DATA_FILE, GRAPH_FILE
     from lm.onnx_lm import OnnxLanguageModel
+    from lm.pieces import PIECES_FILE
     from lm.train.checkpoint import Checkpoint, read_adapter
     from lm.train.folders import replace_folder
     from lm.train.runtime import write_runtime_adapter
@@ -188,6 +189,8 @@ def run_lm(args: argparse.Namespace) -> None:
     def write(folder: Path) -> None:
         write_language_model(trained, folder)
         model = OnnxLanguageModel(folder / GRAPH_FILE, folder / DATA_FILE)
+        if trained.pieces:
+            trained.pieces.write(folder / PIECES_FILE)
         (folder / ADAPTER_FOLDER).mkdir()
         contexts = np.random.default_rng(0).integers(0, len(model.model.embedding), (64, model.model.context))
         print(f"against torch: {compare_language_models(trained.model, None, model.scorer(), contexts):.4f} at most")

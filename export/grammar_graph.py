@@ -15,6 +15,7 @@ from export.restrict import pronunciations
 from lm.grammar.automaton import DEAD
 from lm.grammar.errors import GrammarError, GrammarTooLargeError
 from lm.grammar.grammar import Grammar
+from lm.grammar.pronouncing import pronounce_words
 from lm.grammar.spoken import SpokenAutomaton
 from lm.lexicon_build import assemble_lexicon
 from lm.pronouncer import Pronouncer
@@ -76,7 +77,7 @@ def build_grammar_graph(
             "write a list {name} or the words themselves there",
             grammar.pattern,
         )
-    variants = {word: spoken for word, spoken in pronouncer.pronounce(automaton.words()).items() if spoken}
+    variants = {word: spoken for word, spoken in pronounce_words(automaton, pronouncer).items() if spoken}
     words = [*SPECIAL_WORDS, *sorted(variants)]
     histories = _find_histories(automaton, words, grammar.pattern)
     if len(histories.arcs) > max_states:

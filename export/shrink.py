@@ -25,6 +25,7 @@ from lm.lexicon_build import build_lexicon
 from lm.neural import ADAPTER_KIND, DATA_FILE, GRAPH_FILE, NeuralModel
 from lm.ngram import NgramModel
 from lm.pack import BIGRAM_BYTES, TRIGRAM_BYTES, fixed_bytes, write_ngram
+from lm.pieces import PIECES_FILE
 from lm.prune import prune
 from lm.train.recipe import LanguageModelConfig
 from lm.train.settings import build_settings
@@ -64,10 +65,11 @@ def shrink(bundle: Bundle, out: Path, plan: Shrinking) -> Bundle:
         folder = Path(temporary)
         _write_words(lexicon, NgramModel.open(bundle.file("ngram.bin")), plan, folder)
         has_neural = plan.neural and DATA_FILE in manifest.files
-        if has_neural:
+        if has_neural and PIECES_FILE not in manifest.files:  # pieces spell whatever words there are
             _write_neural(bundle, plan.words, folder)
         made = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-        kept = {name: bundle.file(name) for name in manifest.files if not _is_language(name) and name not in MADE_HERE}
+        ours = {*made, *MADE_HERE, *(() if has_neural else filter(_is_neural, manifest.files))}
+        kept = {name: bundle.file(name) for name in manifest.files if name not in ours}
         return write_bundle(
             out,
             name=f"{manifest.name}, {plan.words} words",
@@ -89,8 +91,8 @@ def shrink(bundle: Bundle, out: Path, plan: Shrinking) -> Bundle:
         )
 
 
-def _is_language(name: str) -> bool:
-    return name in ("lexicon.bin", "ngram.bin", DATA_FILE, GRAPH_FILE) or name.startswith(f"{ADAPTER_FOLDER}/")
+def _is_neural(name: str) -> bool:
+    return name in (DATA_FILE, GRAPH_FILE, PIECES_FILE) or name.startswith(f"{ADAPTER_FOLDER}/")
 
 
 def _domains(bundle: Bundle) -> dict[str, DomainInfo]:

@@ -8,6 +8,7 @@ file's start.
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import struct
 from collections.abc import Mapping
@@ -37,6 +38,13 @@ class ArrayFile:
     arrays: Mapping[str, npt.NDArray[Any]]
     offsets: Mapping[str, int]
     """Where each array begins in the file, in bytes."""
+    mapped: mmap.mmap
+    """The file; the arrays are views of it."""
+
+    def release(self) -> None:
+        """Give back the memory of pages that were read, to check the file say; they are read again when needed."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self.mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def _align(offset: int) -> int:
@@ -89,6 +97,7 @@ def open_array_file(path: str | Path, *, kind: str) -> ArrayFile:
             raise ArrayFileError(f"{path}: not an array file (wrong first bytes)")
         (length,) = struct.unpack("<I", start[len(MAGIC) :])
         raw = file.read(length)
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     try:
         header = json.loads(raw)
         found, version, meta, table = (header[key] for key in ("kind", "version", "meta", "arrays"))
@@ -96,9 +105,9 @@ def open_array_file(path: str | Path, *, kind: str) -> ArrayFile:
         raise ArrayFileError(f"{path}: damaged header ({error})") from None
     if found != kind or version != 1:
         raise ArrayFileError(f"{path}: holds {found!r} version {version}, expected {kind!r} version 1")
-    whole = np.memmap(path, dtype=np.uint8, mode="r")
+    whole = np.frombuffer(mapped, np.uint8)
     arrays = {name: _view(whole, path, name, entry, size) for name, entry in table.items()}
-    return ArrayFile(path, kind, meta, arrays, {name: entry["offset"] for name, entry in table.items()})
+    return ArrayFile(path, kind, meta, arrays, {name: entry["offset"] for name, entry in table.items()}, mapped)
 
 
 def _view(whole: npt.NDArray[np.uint8], path: Path, name: str, entry: Any, size: int) -> npt.NDArray[Any]:

@@ -24,12 +24,12 @@ def letter_variants(letter: str, learned: Mapping[Pronunciation, float]) -> dict
     """The name of a letter, and less probable what a lexicon has learned of it.
 
     In running text most single letters are no names (initials, remains of clitics), so what was learned from there may
-    be anything, another letter's name too; that is left out.
+    be anything, another letter's name too. That is left out, and so is what is longer than the name: a stutter.
     """
     name = LETTER_NAMES[letter]
     kept = {
         phonemes: log_prob + _LEARNED_LOG_PROB
         for phonemes, log_prob in learned.items()
-        if _OWNERS.get(phonemes, letter) == letter
+        if _OWNERS.get(phonemes, letter) == letter and len(phonemes) <= len(name)
     }
     return kept | {name: 0.0}

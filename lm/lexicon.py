@@ -61,6 +61,7 @@ class Lexicon:
         words_sha256 = file.meta.get("words_sha256")
         if not isinstance(words_sha256, str):
             raise ArrayFileError(f"{path}: the header lacks words_sha256")
+        file.release()
         return cls(**{name: file.arrays[name] for name in _DTYPES}, words_sha256=words_sha256)
 
     def __len__(self) -> int:

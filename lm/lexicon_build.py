@@ -7,7 +7,6 @@ the breadth-first numbering.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import chain
@@ -18,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lm.arrayfile import write_array_file
+from lm.digest import sha256
 from lm.lexicon import KIND, Lexicon
 from lm.phones import BOUNDARY_ID, PHONEMES
 from lm.vocabulary import SPECIAL_WORDS, check_words, words_sha256
@@ -284,7 +284,7 @@ def _added_words(lexicon: Lexicon, added: Sequence[bytes]) -> dict[str, Any]:
         "word_bytes": word_bytes,
         "word_offset": offset.astype(np.uint32),
         "word_by_spelling": np.insert(lexicon.word_by_spelling, places, ids.astype(np.uint32)),
-        "words_sha256": hashlib.sha256(lines.tobytes()).hexdigest(),
+        "words_sha256": sha256(lines.tobytes()).hexdigest(),
     }
 
 

@@ -32,7 +32,7 @@ Predict = Callable[[npt.NDArray[np.int64]], FloatArray]
 KIND, ADAPTER_KIND = "lm", "lm-adapter"
 GRAPH_FILE, DATA_FILE = "lm.onnx", "lm.bin"
 """What the two files of a model are called, in a bundle and wherever it is exported to."""
-MAX_CONTEXT = 8
+MAX_CONTEXT = 12
 STATE_WORDS = 4
 """Hypotheses that agree in so many last words share a state, and the older words of whichever was there first: a beam
 that kept them apart would be filled with hypotheses that differ in long-gone words only."""
@@ -83,6 +83,7 @@ class NeuralModel:
         context = meta.get("context")
         if type(context) is not int or not 1 <= context <= MAX_CONTEXT:
             raise ArrayFileError(f"{file.path}: context: expected 1 to {MAX_CONTEXT} words, found {context!r}")
+        file.release()
         return NeuralModel(
             file, embedding, scale, arrays["bias"].astype(np.float32), arrays["unknown_log_share"], context,
             _text(file, "trunk"), _text(file, "words_sha256"),

@@ -68,6 +68,7 @@ class NgramModel:
         _check(file)
         arrays = file.arrays
         tables: dict[str, Any] = {name: tuple(arrays[name].tolist()) for name in _DTYPES if name.endswith("_table")}
+        file.release()
         views = {name: arrays[name].data for name in _DTYPES if name.startswith(("bigram", "trigram"))}
         return NgramModel(
             file=file,

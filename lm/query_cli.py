@@ -11,7 +11,7 @@ from typing import Any
 from lm.console import say
 from lm.corpus import open_text
 from lm.grammar.lists import read_lists
-from lm.query.query import MAX_WORDS, READINGS, Answer, Query
+from lm.query.query import MAX_WORDS, READINGS, TOKENS, Answer, Query
 
 QUERY_EXAMPLES = r"""examples:
   asr-lm query '(he|she)' --trunk BUNDLE --prefix 'the nurse said that '
@@ -57,6 +57,7 @@ def _add_query(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--plain", action="store_true", help="plain words only, no digits, letters or symbols")
     parser.add_argument("--readings", choices=READINGS, default="canonical", help="all: every spoken form by itself")
+    parser.add_argument("--tokens", choices=TOKENS, default="canonical", help="of a model of pieces, all: every cut")
     parser.add_argument("--edits", type=int, default=0, help='words like "um" that may be said besides (%(default)s)')
     parser.add_argument("--top-k", type=int, help="only words among the model's so many likeliest")
     parser.add_argument("--max-words", type=int, default=MAX_WORDS, help="of an answer (%(default)s)")
@@ -88,12 +89,12 @@ def run_query(args: argparse.Namespace) -> None:
 
     query = Query(
         args.pattern, args.prefix, args.suffix, spoken=not args.plain, readings=args.readings, edits=args.edits,
-        lists=read_lists(args.list), top_k=args.top_k, max_words=args.max_words, ends=args.ends,
+        tokens=args.tokens, lists=read_lists(args.list), top_k=args.top_k, max_words=args.max_words, ends=args.ends,
     )  # fmt: skip
     trunk, adapted = open_query_model(args.trunk, args.adapter, args.words, softmax=args.softmax)
     model = adapted or trunk
     if args.plan:
-        found = plan(query, model.words)
+        found = plan(query, model.words, model.pieces)
         print(json.dumps(asdict(found), indent=1) if args.format == "json" else found)
         return
     is_sample = args.strategy == "sample"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lm.console import progress, say, say_report
 from lm.corpus import CorpusReport, Exclusion, parse_source, read_lines
 from lm.perplexity import Perplexity
+from lm.pieces import begin_words
 from lm.vocabulary import read_words, words_sha256
 
 if TYPE_CHECKING:
@@ -23,9 +25,14 @@ if TYPE_CHECKING:
 TOKENS_EXAMPLES = """example:
   asr-lm tokens --recipe recipes/lm-english.toml --text-dir TEXT --words words.txt --out tokens
 """
+PIECES_EXAMPLES = """example:
+  asr-lm pieces --tokens tokens --size 4000 --out pieces-tokens
+  asr-lm train --recipe recipes/lm-english-pieces.toml --tokens pieces-tokens --run runs/pieces
+"""
 TRAIN_EXAMPLES = """examples:
   asr-lm train --recipe recipes/lm-english.toml --tokens tokens --run runs/shared
   asr-lm train --recipe recipes/lm-english.toml --tokens tokens --run runs/adfofe --form separate
+  asr-lm train --recipe recipes/lm-english.toml --tokens tokens --run runs/joint --form adapted
   asr-lm train --recipe recipes/lm-english.toml --tokens tokens --run runs/assistant --application assistant
 
 The same command goes on with a run that was stopped.
@@ -39,6 +46,7 @@ ADAPT_EXAMPLES = """examples:
   asr-lm adapt --trunk runs/shared/final --application assistant --recipe recipes/lm-english.toml --tokens tokens \\
       --name assistant --out adapters/assistant --steps 3000 --batch-tokens 2048
 """
+FORM_HELP = "instead of the recipe's: shared, separate (a network each), mixture, or adapted (an adapter each)"
 INFO_EXAMPLES = """examples:
   asr-lm info tokens
   asr-lm info runs/shared/final
@@ -49,6 +57,7 @@ INFO_EXAMPLES = """examples:
 def add_train_parsers(subparsers: Any) -> None:
     """Add the commands of this file to the subparsers of `asr-lm`."""
     _add_tokens(_parser(subparsers, "tokens", "word ids of weighted text sources, for training", TOKENS_EXAMPLES))
+    _add_pieces(_parser(subparsers, "pieces", "token arrays of words as such of pieces of words", PIECES_EXAMPLES))
     _add_train(_parser(subparsers, "train", "train a neural language model", TRAIN_EXAMPLES))
     _add_adapt(_parser(subparsers, "adapt", "fit a small adapter to your own text", ADAPT_EXAMPLES))
     info = _parser(subparsers, "info", "what a folder of tokens, a checkpoint or an adapter holds", INFO_EXAMPLES)
@@ -82,11 +91,19 @@ def _add_tokens(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run_tokens)
 
 
+def _add_pieces(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--tokens", type=Path, required=True, help="folder that `asr-lm tokens` wrote")
+    parser.add_argument("--size", type=int, default=4000, help="pieces to find (%(default)s)")
+    parser.add_argument("--pieces", type=Path, help="use these instead (pieces.bin)")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write; replaced where it is there")
+    parser.set_defaults(run=run_pieces)
+
+
 def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipe", type=Path, required=True)
     parser.add_argument("--tokens", type=Path, required=True, help="folder that `asr-lm tokens` wrote")
     parser.add_argument("--run", type=Path, required=True, dest="run_folder", help="folder of the run")
-    parser.add_argument("--form", help="instead of the recipe's: shared, separate (a network each) or mixture")
+    parser.add_argument("--form", help=FORM_HELP)
     parser.add_argument("--application", action="append", default=[], help="train on this application's text only")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so many minutes")
     parser.set_defaults(run=run_train)
@@ -101,10 +118,14 @@ def _add_adapt(parser: argparse.ArgumentParser) -> None:
     own.add_argument("--application", help="or: all text of an application in --tokens")
     parser.add_argument("--name", required=True, help="of the adapter")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    parser.add_argument("--tokens", type=Path, help="general text, to be kept in mind and measured")
+    parser.add_argument("--tokens", type=Path, help="general text to hold on to; without it the model makes some up")
     parser.add_argument("--recipe", type=Path, help="with --application: weights of the sources")
     parser.add_argument("--other", type=Path, nargs="+", default=[], help="text files to measure before and after")
     parser.add_argument("--replay", type=float, default=0.3, help="share of general text in a batch (%(default)s)")
+    parser.add_argument(
+        "--rise", type=float, default=1.5, metavar="PERCENT",
+        help="how much the perplexity of general text may rise (%(default)s; inf: as it comes)",
+    )  # fmt: skip
     parser.add_argument("--rank", type=int, default=6, help="of the adapter's matrices (%(default)s)")
     parser.add_argument("--no-bias", action="store_true", help="leave the output bias of the words alone")
     parser.add_argument("--steps", type=int, default=400, help="at most so many (%(default)s)")
@@ -139,6 +160,17 @@ def run_tokens(args: argparse.Namespace) -> None:
     _print_tokens(TokenStore.open(args.out))
 
 
+def run_pieces(args: argparse.Namespace) -> None:
+    """Find pieces and write the arrays again."""
+    from lm.pieces import Pieces, train_pieces
+    from lm.train.tokens import TokenStore, word_counts, write_pieces
+
+    store = TokenStore.open(args.tokens)
+    pieces = Pieces.open(args.pieces) if args.pieces else train_pieces(word_counts(store), args.size)
+    write_pieces(store, pieces, args.out)
+    _print_tokens(TokenStore.open(args.out))
+
+
 def run_train(args: argparse.Namespace) -> None:
     """Train, or go on training."""
     from lm.train.recipe import read_recipe
@@ -151,6 +183,7 @@ def _train(args: argparse.Namespace, recipe: Recipe) -> None:
     from tqdm import tqdm
 
     from lm.train.curves import draw_curves
+    from lm.train.joint import write_parts
     from lm.train.tokens import TokenStore
     from lm.train.trainer import Trainer, finish_run
 
@@ -168,6 +201,9 @@ def _train(args: argparse.Namespace, recipe: Recipe) -> None:
     draw_curves(args.run_folder, args.run_folder / "curves.png", losses=losses, unit="nats a word, sampled")
     if trainer.step >= recipe.optim.steps:
         say(f"wrote {finish_run(args.run_folder, recipe.average_last)}")
+        if recipe.model.form == "adapted":
+            write_parts(args.run_folder)
+            say(f"wrote {args.run_folder / 'trunk'} and {args.run_folder / 'adapters'}, the same in two kinds of parts")
 
 
 def run_adapt(args: argparse.Namespace) -> None:
@@ -178,8 +214,8 @@ def run_adapt(args: argparse.Namespace) -> None:
     from lm.train.runtime import is_runtime_model, read_runtime_model, write_runtime_adapter
 
     config = AdaptConfig(
-        rank=args.rank, bias=not args.no_bias, replay=args.replay, steps=args.steps, batch_tokens=args.batch_tokens,
-        patience=args.patience,
+        rank=args.rank, bias=not args.no_bias, replay=args.replay, rise=args.rise / 100, steps=args.steps,
+        batch_tokens=args.batch_tokens, patience=args.patience, looked_at=500 if args.application else 120,
     )  # fmt: skip
     trunk = None
     if is_runtime_model(args.trunk):
@@ -202,7 +238,7 @@ def run_adapt(args: argparse.Namespace) -> None:
 
 
 def _adapt_text(args: argparse.Namespace, trained: TrainedModel, config: AdaptConfig) -> AdaptText:
-    from lm.train.adapt import AdaptError, application_text, read_own_text, with_general_text
+    from lm.train.adapt import AdaptError, application_text, read_own_text, with_general_text, with_made_up_text
     from lm.train.recipe import read_recipe
     from lm.train.tokens import TokenStore, encode
 
@@ -215,10 +251,12 @@ def _adapt_text(args: argparse.Namespace, trained: TrainedModel, config: AdaptCo
         weights = read_recipe(args.recipe).weights if args.recipe else {}
         text = application_text(store, weights, args.application, config)
     else:
-        text = read_own_text(args.text, trained.words, config)
-        text = with_general_text(text, store, config) if store is not None else text
-    ids = {word: number for number, word in enumerate(trained.words)}
-    others = {path.name: [encode([words], ids) for words in read_lines(path)] for path in args.other}
+        text = read_own_text(args.text, trained.pieces or trained.words, config)
+        if store is not None:
+            text = with_general_text(text, store, config)
+        elif math.isfinite(config.rise):
+            text = with_made_up_text(text, trained, config)
+    others = {path.name: [encode([words], trained.ids) for words in read_lines(path)] for path in args.other}
     return replace(text, others={**text.others, **others})
 
 
@@ -229,7 +267,7 @@ def _print_adapted(adapted: Adapted, out: Path) -> None:
     if adapted.steps == 0:
         say(f"nothing was gained on held-out text: {out} changes nothing")
     else:
-        say(f"wrote {out}, the adapter after {adapted.steps} steps")
+        say(f"wrote {out}, the adapter after {adapted.steps} steps, at {adapted.strength:.2f} of its strength")
 
 
 def run_info(args: argparse.Namespace) -> None:
@@ -297,18 +335,18 @@ def neural_perplexity(
     from lm.train.tokens import encode
 
     trained = Checkpoint.open(checkpoint).read()
-    if trained.words_sha256 != words_sha256(words):
+    if trained.pieces is None and trained.words_sha256 != words_sha256(words):
         raise ValueError(f"{checkpoint} was trained over another word list than the one given by --words")
     names = trained.model.config.applications
     if application is not None and application not in names:
         raise ValueError(f"--application: expected one of {', '.join(names)}, found {application!r}")
-    if application is None and trained.model.config.form == "separate":
+    if application is None and trained.model.config.knows_applications:
         raise ValueError(f"{checkpoint} has a network for each application: give --application {'|'.join(names)}")
     number = names.index(application) if application else 0
     changed = read_adapter(adapter, trained.model) if adapter else None
-    ids = {word: number for number, word in enumerate(words)}
+    begins = begin_words(trained.words)
     for path in texts:
-        utterances = [encode([line], ids) for line in read_lines(path)]
-        found = evaluate(trained.model, utterances, trained.unknown_log_share, number, changed)
+        utterances = [encode([line], trained.ids) for line in read_lines(path)]
+        found = evaluate(trained.model, utterances, trained.unknown_log_share, number, changed, begins)
         say(f"{path.name}: log Z {found.log_z_mean:.3f}, standard deviation {found.log_z_deviation:.3f}")
         yield found.perplexity

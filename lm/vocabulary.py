@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+from lm.digest import sha256
 
 UNKNOWN, START, END = "<unk>", "<s>", "</s>"
 UNKNOWN_ID, START_ID, END_ID = 0, 1, 2
@@ -48,7 +49,7 @@ def write_words(path: str | Path, words: Sequence[str]) -> None:
 
 def words_sha256(words: Iterable[str]) -> str:
     """Hexadecimal digest that ties lexicon and n-gram to one word list (all words, special ones included)."""
-    return hashlib.sha256("\n".join(words).encode()).hexdigest()
+    return str(sha256("\n".join(words).encode()).hexdigest())
 
 
 def read_dictionary_words(path: str | Path) -> frozenset[str]:

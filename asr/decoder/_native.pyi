@@ -1,6 +1,6 @@
 """The compiled search; `asr.decoder.native` is its door."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,17 @@ class NgramScorer(WordScorer):
 class NeuralScorer(WordScorer):
     def __init__(self, arrays: _Arrays, context: int, predict: Predict, ngram: WordScorer | None, share: float) -> None:
         """Score with the arrays of `lm.bin`, flat, half-precision ones as uint16; they are used in place."""
+
+class PieceScorer(WordScorer):
+    def __init__(
+        self,
+        inner: WordScorer,
+        cut: Callable[[int], Sequence[int]],
+        ngram: WordScorer | None,
+        ngram_words: int,
+        share: float,
+    ) -> None:
+        """Words over a scorer of pieces; `cut` is asked once for each word."""
 
 class PhraseScorer(WordScorer):
     def __init__(self, arrays: _Arrays, inner: WordScorer, inner_words: int, unlisted_log_share: float) -> None:

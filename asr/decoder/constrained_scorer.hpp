@@ -98,6 +98,13 @@ class ConstrainedScorer : public WordScorer {
 
     bool needs_interpreter() const override { return inner_.needs_interpreter(); }
     void prepare(const std::vector<int64_t>& states) override { inner_.prepare(inner_states(states)); }
+    void prepare_words(const std::vector<StateWord>& asked) override {
+        std::vector<StateWord> inner;
+        for (const auto& [state, word] : asked)
+            if (table_.follow(found(state).constraint, word) >= 0)
+                inner.push_back({found(state).inner, inner_words_.at(word)});
+        inner_.prepare_words(inner);
+    }
     bool is_crowded() const override {
         return !pairs_.is_preview() && (pairs_.kept().size() >= kCrowd || inner_.is_crowded());
     }

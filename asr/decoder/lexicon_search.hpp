@@ -156,10 +156,16 @@ class LexiconSearch {
     // differ in the last bit from what is worked out apart, and how the audio was cut up must make no difference.
     void prepare_ends() {
         states_.clear();
-        for (const Hypothesis& hypothesis : beam_)
-            if (may_end(hypothesis.node) && !end_ranges_.count({hypothesis.node, hypothesis.state}))
-                states_.push_back(hypothesis.state);
+        asked_.clear();
+        for (const Hypothesis& hypothesis : beam_) {
+            const uint32_t node = hypothesis.node;
+            if (!may_end(node) || end_ranges_.count({node, hypothesis.state})) continue;
+            states_.push_back(hypothesis.state);
+            for (uint32_t entry = trie_.node_first_entry[node]; entry < trie_.node_first_entry[node + 1]; ++entry)
+                asked_.push_back({hypothesis.state, trie_.entry_word[entry]});
+        }
         scorer_.prepare(states_);
+        scorer_.prepare_words(asked_);
     }
 
     bool may_end(uint32_t node) const { return trie_.node_first_entry[node] != trie_.node_first_entry[node + 1]; }
@@ -360,6 +366,7 @@ class LexiconSearch {
     std::vector<uint32_t> root_children_;
     std::vector<Ended> ended_;
     std::vector<int64_t> states_;
+    std::vector<StateWord> asked_;
     Candidates candidates_;
 };
 

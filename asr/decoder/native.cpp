@@ -2,6 +2,7 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/pair.h>
+#include <nanobind/stl/vector.h>
 
 #include <optional>
 #include <utility>
@@ -10,6 +11,7 @@
 #include "lexicon_search.hpp"
 #include "neural_scorer.hpp"
 #include "phrase_scorer.hpp"
+#include "piece_scorer.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -144,6 +146,21 @@ class BoundNeural final : private Arrays, public NeuralScorer {
     }
 };
 
+// The pieces of a word are asked for in Python once, and remembered.
+class BoundPieces final : public PieceScorer {
+  public:
+    BoundPieces(WordScorer& inner, nb::object cut, WordScorer* ngram, size_t ngram_words, double share)
+        : PieceScorer(inner, cutter(std::move(cut)), ngram, ngram_words, share) {}
+
+  private:
+    static Cut cutter(nb::object cut) {
+        return [cut](uint32_t word) {
+            nb::gil_scoped_acquire acquire;
+            return nb::cast<std::vector<uint32_t>>(cut(word));
+        };
+    }
+};
+
 // Arrays of a PhraseAutomaton by name.
 class BoundPhrases final : private Arrays, public PhraseScorer {
   public:
@@ -206,6 +223,9 @@ NB_MODULE(_native, module) {
     nb::class_<BoundNeural, WordScorer>(module, "NeuralScorer")
         .def(nb::init<nb::dict, size_t, nb::object, WordScorer*, double>(), nb::keep_alive<1, 5>(), "arrays"_a,
              "context"_a, "predict"_a, "ngram"_a.none(), "share"_a);
+    nb::class_<BoundPieces, WordScorer>(module, "PieceScorer")
+        .def(nb::init<WordScorer&, nb::object, WordScorer*, size_t, double>(), nb::keep_alive<1, 2>(),
+             nb::keep_alive<1, 4>(), "inner"_a, "cut"_a, "ngram"_a.none(), "ngram_words"_a, "share"_a);
     nb::class_<BoundGrammar, WordScorer>(module, "GrammarScorer").def(nb::init<const nb::object&>(), "grammar"_a);
     nb::class_<BoundConstrained, WordScorer>(module, "ConstrainedScorer")
         .def(nb::init<const nb::object&, WordScorer&, const WordIds&, const LogProbs&, double>(),

@@ -11,11 +11,11 @@ from asr.config import DecodingConfig
 from asr.decoder.history import PathWord, Reading
 from asr.decoder.inputs import PREVIEW_BEAM, check_log_probs
 from asr.types import FloatArray
-from lm.grammar.scorer import ConstrainedScorer, GrammarScorer
 from lm.lexicon import Lexicon
 from lm.neural import NeuralScorer
 from lm.ngram import NgramScorer
 from lm.phrases import UNLISTED_LOG_SHARE, PhraseScorer
+from lm.piece_scorer import PieceScorer
 from lm.scorer import NullScorer, Scorer
 
 try:
@@ -101,15 +101,20 @@ def _native_scorer(scorer: Scorer) -> _native.WordScorer:
         }  # fmt: skip
         ngram = None if scorer.ngram is None else _native_scorer(scorer.ngram)
         return _native.NeuralScorer(arrays, model.context, scorer.predict, ngram, scorer.share)
+    if type(scorer) is PieceScorer:
+        ngram = None if scorer.ngram is None else _native_scorer(scorer.ngram)
+        return _native.PieceScorer(_native_scorer(scorer.inner), scorer.cut, ngram, scorer.n_ngram_words, scorer.share)
+    if type(scorer) is PhraseScorer:
+        arrays = {name: getattr(scorer.phrases, name) for name in _PHRASE_ARRAYS}
+        return _native.PhraseScorer(arrays, _native_scorer(scorer.inner), scorer.n_inner_words, UNLISTED_LOG_SHARE)
+    from lm.grammar.scorer import ConstrainedScorer, GrammarScorer  # most streams have no grammar
+
     if type(scorer) is GrammarScorer:
         return _native.GrammarScorer(scorer)
     if type(scorer) is ConstrainedScorer:
         inner = _native_scorer(scorer.inner)
         own, share = scorer.own_log_prob, scorer.inner_log_share
         return _native.ConstrainedScorer(scorer.grammar, inner, scorer.inner_words, own, share)
-    if type(scorer) is PhraseScorer:
-        arrays = {name: getattr(scorer.phrases, name) for name in _PHRASE_ARRAYS}
-        return _native.PhraseScorer(arrays, _native_scorer(scorer.inner), scorer.n_inner_words, UNLISTED_LOG_SHARE)
     return _native.PythonScorer(scorer)
 
 

@@ -18,7 +18,7 @@
 
 namespace sottovoce {
 
-constexpr size_t kMaxContext = 8;
+constexpr size_t kMaxContext = 12;
 constexpr size_t kStateWords = 4;  // as STATE_WORDS in neural.py
 
 // Arrays of lm.bin, and an adapter's bias added to theirs; layout in docs/architecture.md.

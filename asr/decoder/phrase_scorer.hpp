@@ -48,6 +48,12 @@ class PhraseScorer : public WordScorer {
         for (const int64_t state : states) inner.push_back(found(state).inner);
         inner_.prepare(inner);
     }
+    void prepare_words(const std::vector<StateWord>& asked) override {
+        std::vector<StateWord> inner;
+        for (const auto& [state, word] : asked)
+            inner.push_back({found(state).inner, word < inner_words_ ? word : kUnknownWord});
+        inner_.prepare_words(inner);
+    }
     bool is_crowded() const override {
         return !pairs_.is_preview() && (pairs_.kept().size() >= kCrowd || inner_.is_crowded());
     }

@@ -28,6 +28,11 @@ struct Step {
     double log_prob;
 };
 
+struct StateWord {
+    int64_t state;
+    uint32_t word;
+};
+
 class WordScorer {
   public:
     virtual ~WordScorer() = default;
@@ -38,6 +43,7 @@ class WordScorer {
 
     // For scorers whose states stand for something that they keep; see RememberingScorer in lm/scorer.py.
     virtual void prepare(const std::vector<int64_t>&) {}
+    virtual void prepare_words(const std::vector<StateWord>&) {}  // of prepared states: these words will be asked for
     virtual bool is_crowded() const { return false; }
     virtual void retain(const std::vector<int64_t>&) {}
     // From a `begin_preview` to its `end_preview`: states that come up are forgotten at the end, and nothing is worked out

@@ -19,6 +19,7 @@ from asr.errors import OptionError
 from asr.onnx_encoder import OnnxEncoder
 from asr.stream import PREVIEW_FRAMES
 from export.targets.base import MARKER, check_chunk
+from lm.pieces import PIECES_FILE
 
 SOURCES = Path(__file__).parent / "web"
 PAGE_FILES = (
@@ -44,9 +45,11 @@ def write_web(bundle: Bundle, out: Path, chunk_ms: int, *, onnxruntime_web: Path
 
     Raises:
         ChunkSizeError: the bundle does not offer `chunk_ms`.
-        OptionError: `onnxruntime_web` is not given, or is not that package.
+        OptionError: `onnxruntime_web` is not given, or is not that package; the bundle's language model is over pieces.
     """
     chunk_ms = check_chunk(bundle, chunk_ms)
+    if PIECES_FILE in bundle.manifest.files:
+        raise OptionError(f"{bundle.path}: its language model is over pieces of words, which the page does not know")
     runtime = _unpack_runtime(onnxruntime_web, out / "ort")
     for name in PAGE_FILES:
         shutil.copyfile(SOURCES / name, out / name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -63,8 +63,7 @@ class ConstrainedScorer:
         inner: Scorer,
         inner_words: Sequence[int] | np.ndarray,
         *,
-        own_words: Sequence[int] | np.ndarray = (),
-        own_share: float = 0.0,
+        own_shares: Mapping[int, float] | None = None,
     ) -> None:
         """Combine.
 
@@ -72,16 +71,15 @@ class ConstrainedScorer:
             grammar: what may follow.
             inner: the language model.
             inner_words: (W,) the model's id of each word of the grammar's lexicon.
-            own_words: ids of the words that share `own_share` equally.
-            own_share: of the probability, from 0 to 1 (exclusive); the model has the rest.
+            own_shares: of the probability, by the ids of words; less than 1 together, and the model has the rest.
         """
         self.grammar, self.inner = grammar, inner
         self.inner_words = np.asarray(inner_words, np.uint32)
-        share = own_share if len(own_words) else 0.0
-        self.inner_log_share = math.log1p(-share)
+        shares = own_shares or {}
+        self.inner_log_share = math.log1p(-sum(shares.values()))
         self.own_log_prob = np.full(len(self.inner_words), _NEVER, np.float32)
-        if share:
-            self.own_log_prob[np.asarray(own_words, np.int64)] = math.log(share / len(own_words))
+        for word, share in shares.items():
+            self.own_log_prob[word] = math.log(share)
         self._remembering = inner if isinstance(inner, RememberingScorer) else None
         self._ids: dict[tuple[int, int], int] = {}
         self._pairs: dict[int, tuple[int, int]] = {}

@@ -116,8 +116,10 @@ def audit(
 
     Raises:
         GrammarError: a pattern cannot be used.
-        QueryError: a pattern has texts without end, or no texts, or two have the same name.
+        QueryError: a pattern has texts without end, or no texts, or two have the same name; the model is over pieces.
     """
+    if trunk.pieces is not None:
+        raise QueryError("the audit knows language models over words; this one is over pieces")
     if len({pattern.name for pattern in patterns}) < len(patterns):
         raise QueryError("patterns: two have the same name")
     if samples < 100:

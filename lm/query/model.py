@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from lm.lexicon import Lexicon
 from lm.neural import DATA_FILE, GRAPH_FILE, FloatArray, NeuralScorer
+from lm.pieces import PIECES_FILE, Pieces
 from lm.query.query import QueryError
 from lm.vocabulary import START_ID, UNKNOWN_ID, read_words, words_sha256
 
@@ -35,13 +36,16 @@ class QueryModel:
     perplexities), which takes ten times as long. A word is never likelier than certain: what comes out above 1 is 1.
     """
 
-    def __init__(self, scorer: NeuralScorer, words: Sequence[str], *, softmax: bool = False) -> None:
+    def __init__(
+        self, scorer: NeuralScorer, words: Sequence[str], *, softmax: bool = False, pieces: Pieces | None = None
+    ) -> None:
         """Ask `scorer`, whose word list is `words`.
 
         Args:
             scorer: of the language model, without an n-gram.
             words: its word list.
             softmax: work the denominator out.
+            pieces: where the model is of pieces: they, with `words` their texts.
 
         Raises:
             QueryError: the word list is not the one that the model was made over.
@@ -49,7 +53,7 @@ class QueryModel:
         known = len(scorer.model.embedding) + len(scorer.model.unknown_log_share)
         if len(words) != known:
             raise QueryError(f"the word list has {len(words)} words, and the language model was made over {known}")
-        self.words = tuple(words)
+        self.words, self.pieces = tuple(words), pieces
         self.ids = {word: number for number, word in enumerate(words)}
         self._predict, self._bias, self._model = scorer.predict, scorer.bias, scorer.model
         self._table = scorer.model.rows(slice(None))
@@ -143,7 +147,7 @@ def open_query_model(
     """The language model of a bundle, as it is and with an adapter.
 
     Args:
-        folder: with `lm.onnx`, `lm.bin` and `lexicon.bin`.
+        folder: with `lm.onnx`, `lm.bin`, and `lexicon.bin` or `pieces.bin`.
         adapter: `NAME.bin` with its `NAME.onnx_adapter` beside it.
         words: word list, where the folder has no lexicon.
         softmax: see `QueryModel`.
@@ -156,7 +160,8 @@ def open_query_model(
     from lm.onnx_lm import OnnxLanguageModel
 
     folder = Path(folder)
-    needed = [GRAPH_FILE, DATA_FILE] + ([] if words else ["lexicon.bin"])
+    pieces = Pieces.open(path) if (path := folder / PIECES_FILE).is_file() else None
+    needed = [GRAPH_FILE, DATA_FILE] + ([] if words or pieces else ["lexicon.bin"])
     missing = [name for name in needed if not (folder / name).is_file()]
     if missing:
         raise QueryError(
@@ -164,9 +169,17 @@ def open_query_model(
             "`asr info` names the bundle's folder, `asr-export lm` makes one of a checkpoint"
         )
     model = OnnxLanguageModel(folder / GRAPH_FILE, folder / DATA_FILE)
-    listed = _checked_words(model, read_words(words) if words else _lexicon_words(folder / "lexicon.bin"), folder)
-    worn = QueryModel(model.scorer(model.load_adapter(adapter)), listed, softmax=softmax) if adapter else None
-    return QueryModel(model.scorer(), listed, softmax=softmax), worn
+    if pieces is not None:
+        listed = list(pieces.texts)
+    else:
+        listed = read_words(words) if words else _lexicon_words(folder / "lexicon.bin")
+    _check_words(model, listed, folder)
+    trunk, worn = (
+        QueryModel(scorer, listed, softmax=softmax, pieces=pieces) if scorer else None
+        for scorer in (model.scorer(), model.scorer(model.load_adapter(adapter)) if adapter else None)
+    )
+    assert trunk is not None
+    return trunk, worn
 
 
 def _lexicon_words(path: Path) -> list[str]:
@@ -174,7 +187,6 @@ def _lexicon_words(path: Path) -> list[str]:
     return [lexicon.word(number) for number in range(len(lexicon))]
 
 
-def _checked_words(model: OnnxLanguageModel, words: list[str], folder: Path) -> list[str]:
+def _check_words(model: OnnxLanguageModel, words: list[str], folder: Path) -> None:
     if words_sha256(words) != model.model.words_sha256:
         raise QueryError(f"{folder}: the language model was made over another word list")
-    return words

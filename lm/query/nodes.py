@@ -11,7 +11,7 @@ import numpy as np
 from lm.neural import FloatArray
 from lm.query.model import Context, QueryModel, follow
 from lm.query.query import Answer, Query
-from lm.query.space import Arcs, Space, State
+from lm.query.space import AnySpace, Arcs, State
 from lm.vocabulary import END_ID
 
 KEPT = 64
@@ -90,7 +90,7 @@ def grown(node: Node, arcs: Arcs, log_probs: FloatArray, place: int) -> Node:
 class Expander:
     """Scores what may follow; hypotheses with the same state and context are scored once."""
 
-    def __init__(self, model: QueryModel, space: Space, query: Query) -> None:
+    def __init__(self, model: QueryModel, space: AnySpace, query: Query) -> None:
         self.model, self.space, self.query = model, space, query
         self._known: OrderedDict[tuple[State, Context, int | None], Followers] = OrderedDict()
 

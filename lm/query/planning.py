@@ -9,9 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from lm.grammar.grammar import Grammar
+from lm.pieces import Pieces
 from lm.query.nodes import BEAM
+from lm.query.piece_space import make_space
 from lm.query.query import Query
-from lm.query.space import Space, State
+from lm.query.space import AnySpace, State
 
 MAX_STATES = 1000
 """States that are looked at."""
@@ -57,8 +59,8 @@ class Plan:
         return "\n".join(lines)
 
 
-def plan(query: Query, words: Sequence[str] | None = None) -> Plan:
-    """What `query` compiles to for a model's word list; without one, for the words that its closed places need.
+def plan(query: Query, words: Sequence[str] | None = None, pieces: Pieces | None = None) -> Plan:
+    """What `query` compiles to for a model's word list or pieces; without, for the words that its closed places need.
 
     Raises:
         GrammarError: a pattern cannot be used.
@@ -66,7 +68,7 @@ def plan(query: Query, words: Sequence[str] | None = None) -> Plan:
     """
     if words is None:
         words = sorted(_closed_words(query))
-    space = Space(query, words)
+    space = make_space(query, words, pieces)
     arcs, is_complete = _explore(space)
     said = np.unique(np.concatenate([space.arcs(state).ids for state in arcs]))
     sequences, most_words, contexts = _count(space, arcs, query) if is_complete else (None, None, None)
@@ -82,7 +84,7 @@ def _closed_words(query: Query) -> set[str]:
     return {word for grammar in grammars for word in grammar.automaton.words()}
 
 
-def _explore(space: Space) -> tuple[dict[State, dict[State, int]], bool]:
+def _explore(space: AnySpace) -> tuple[dict[State, dict[State, int]], bool]:
     """How many words lead from each state to each of the next; and whether these are all states."""
     arcs: dict[State, dict[State, int]] = {}
     waiting = [space.start]
@@ -98,7 +100,7 @@ def _explore(space: Space) -> tuple[dict[State, dict[State, int]], bool]:
     return arcs, True
 
 
-def _count(space: Space, arcs: dict[State, dict[State, int]], query: Query) -> tuple[float, int, int]:
+def _count(space: AnySpace, arcs: dict[State, dict[State, int]], query: Query) -> tuple[float, int, int]:
     """Word sequences, length of the longest, and hypotheses of a beam."""
     level, total, longest, contexts = {space.start: 1.0}, 0.0, 0, 0
     length = 0

@@ -11,6 +11,7 @@ from lm.grammar.nodes import Sequence as Parts
 from lm.grammar.syntax import parse
 
 READINGS = ("canonical", "all")
+TOKENS = ("canonical", "all")
 MAX_WORDS = 32
 
 
@@ -42,6 +43,9 @@ class Query:
     readings: Literal["canonical", "all"] = "canonical"
     """canonical: spoken words count for their cheapest writing only, and a text is given once, with the most probable
     of its spoken forms. all: every spoken form and every writing of it is an answer of its own."""
+    tokens: Literal["canonical", "all"] = "canonical"
+    """Of a model of pieces. canonical: words are cut as its text was. all: in every way, and of several cuts of a text
+    the most probable one counts (with all readings, each is an answer of its own)."""
     edits: int = 0
     """So many words like "um" may be said besides."""
     lists: Mapping[str, Sequence[str]] | None = None
@@ -49,7 +53,8 @@ class Query:
     top_k: int | None = None
     """Only words of the pattern that are among the model's so many likeliest ones; prefix and suffix are exempt."""
     max_words: int | None = MAX_WORDS
-    """Words of pattern and suffix together, at most; None where the patterns are bounded."""
+    """Words of pattern and suffix together, at most (of a model of pieces: pieces); None where the patterns are
+    bounded."""
     ends: bool = False
     """Score the end of the sentence too."""
 
@@ -60,8 +65,9 @@ class Query:
             QueryError: one of them is out of range, or nothing bounds the words.
             GrammarError: a pattern cannot be read.
         """
-        if self.readings not in READINGS:
-            raise QueryError(f"readings: expected one of {', '.join(READINGS)}, found {self.readings!r}")
+        for option, known, chosen in (("readings", READINGS, self.readings), ("tokens", TOKENS, self.tokens)):
+            if chosen not in known:
+                raise QueryError(f"{option}: expected one of {', '.join(known)}, found {chosen!r}")
         for name, value in (("top_k", self.top_k), ("max_words", self.max_words)):
             if value is not None and (type(value) is not int or value < 1):
                 raise QueryError(f"{name}: expected a whole number above 0, found {value!r}")
@@ -85,7 +91,7 @@ class Answer:
     text: str
     """What the pattern writes."""
     words: tuple[str, ...]
-    """What is spoken for pattern and suffix."""
+    """What is spoken for pattern and suffix; from a model of pieces, these."""
     log_prob: float
     """Natural, of `words` after the prefix."""
     prefix: str = ""

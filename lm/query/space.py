@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from string import ascii_lowercase
+from typing import Protocol
 
 import numpy as np
 
@@ -36,6 +37,32 @@ class Arcs:
     """(K,) words."""
     after: IntArray
     """(K,) states of the same automaton that they lead to."""
+
+
+class AnySpace(Protocol):
+    """What the searches ask of a question's states: see `Space`, whose words may be pieces elsewhere."""
+
+    start: State
+    unknown_words: tuple[str, ...]
+
+    @property
+    def longest_way(self) -> int:
+        """Words from what was looked at to the nearest end, at most."""
+
+    def arcs(self, state: State, room: int | None = None) -> Arcs:
+        """The words that may follow, and where they lead."""
+
+    def successors(self, state: State) -> list[State]:
+        """The states that follow."""
+
+    def is_final(self, state: State) -> bool:
+        """Whether the question may end here."""
+
+    def suffix_start(self, state: State) -> State | None:
+        """Where the suffix starts if the pattern may end here."""
+
+    def write(self, words: Sequence[str], split: int) -> list[tuple[str, str]]:
+        """What pattern and suffix write for the words."""
 
 
 class Space:

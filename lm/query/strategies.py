@@ -14,8 +14,9 @@ import numpy as np
 
 from lm.query.model import Context, QueryModel
 from lm.query.nodes import BEAM, KEPT, Expander, Followers, Node, Start, Writer, grown
+from lm.query.piece_space import make_space
 from lm.query.query import Answer, Query, QueryError, QueryTooLargeError
-from lm.query.space import Space, State
+from lm.query.space import State
 
 STRATEGIES = ("shortest", "beam", "sample")
 Strategy = Literal["shortest", "beam", "sample"]
@@ -66,7 +67,7 @@ def search(
         raise QueryError(f"strategy: expected one of {', '.join(STRATEGIES)}, found {strategy!r}")
     if limit is not None and (type(limit) is not int or limit < 1):
         raise QueryError(f"limit: expected a whole number above 0, or None, found {limit!r}")
-    expander = Expander(model, Space(query, model.words), query)
+    expander = Expander(model, make_space(query, model.words, model.pieces), query)
     return islice(search_from(expander, find_starts(model, query), strategy, seed), limit)
 
 

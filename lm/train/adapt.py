@@ -1,37 +1,45 @@
 """An adapter for one's own text: low-rank changes of a frozen shared model, as good on unseen own text as they become.
 
-Part of every batch may be general text ("replay"), so that the adapter does not unlearn it.
+Part of every batch is general text, on which the model should say with the adapter what it says without; in the end the
+changes are made so small that general text suffers little (lm/train/guard.py).
 """
 
 from __future__ import annotations
 
 import copy
 import lzma
+import math
 import random
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lm.corpus import open_text
 from lm.normalize import normalize_text
+from lm.pieces import Pieces
 from lm.train.batches import Batch, Floats, Segment, UtteranceStream, make_contexts, utterances_of, weighted_counts
 from lm.train.checkpoint import TrainedModel
 from lm.train.evaluate import evaluate
-from lm.train.fofe import Adapter, AdapterConfig
-from lm.train.objective import Rows, Sampler, segment_loss, total_loss
+from lm.train.fofe import Adapter, AdapterConfig, LanguageModel
+from lm.train.guard import distillation_loss, made_up, scaled, strongest
+from lm.train.objective import Rows, Sample, Sampler, segment_loss, total_loss
 from lm.train.recipe import LanguageModelConfig
-from lm.train.tokens import Tokens, TokenStore, encode
+from lm.train.tokens import Ids, Tokens, TokenStore, encode
 from lm.vocabulary import UNKNOWN_ID
 
 MIN_UTTERANCES = 20
 MAX_UNKNOWN = 0.5
 LINE_CHARACTERS = 1 << 16
+GENERAL_WORDS, MADE_UP = 2000, 500
+"""Words of general text of each application that set the strength; utterances made up where there is none."""
+OWN, GENERAL = 0, 1
 BIAS_RATE = 10.0  # an output bias moves by whole nats, a weight by hundredths
 
 
@@ -48,9 +56,15 @@ class AdaptConfig:
     """Whether the adapter may change the output bias, one number a word."""
     replay: float = 0.3
     """Share of general text in a batch, where there is any."""
+    hold: float = 4.0
+    """Weight, beside that of one's own text, of saying on general text what the model says."""
+    rise: float = 0.015
+    """How much the adapter may raise the perplexity of general text, as a share of it."""
     steps: int = 400
     check_every: int = 20
     """Steps between looks at the held-out text."""
+    looked_at: int = 120
+    """Held-out utterances that are looked at; before and after training, all of them are measured."""
     patience: int = 4
     """Looks without a better perplexity after which training stops."""
     batch_tokens: int = 1024
@@ -63,8 +77,8 @@ class AdaptConfig:
 
     def __post_init__(self) -> None:
         counts = (self.rank, self.steps, self.check_every, self.patience, self.batch_tokens, self.max_utterances)
-        if not 0 <= self.replay < 1 or min(counts) < 1 or self.learning_rate <= 0:
-            raise AdaptError(f"expected 0 <= replay < 1 and positive numbers otherwise, found {self}")
+        if not 0 <= self.replay < 1 or min(counts) < 1 or self.learning_rate <= 0 or self.rise < 0:
+            raise AdaptError(f"expected 0 <= replay < 1, rise >= 0 and positive numbers otherwise, found {self}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +91,9 @@ class AdaptText:
     counts: Floats
     """`(W,)` of the words of the own text."""
     replay: Sequence[UtteranceStream] = ()
+    """General text to hold on to."""
+    general: Sequence[Tokens] = ()
+    """More of it, which the strength of the adapter is chosen by."""
     others: Mapping[str, Sequence[Tokens]] = field(default_factory=dict)
     """Name -> other text, whose perplexity should not rise."""
 
@@ -87,12 +104,16 @@ class Adapted:
 
     adapter: Adapter
     steps: int
+    strength: float
+    """What the changes that were learned were multiplied by."""
     before: Mapping[str, float]
     after: Mapping[str, float]
 
 
-def read_own_text(path: Path, words: Sequence[str], config: AdaptConfig) -> AdaptText:
+def read_own_text(path: Path, words: Sequence[str] | Pieces, config: AdaptConfig) -> AdaptText:
     """A user's text file, one utterance or sentence a line; a tenth of its different lines is held out.
+
+    `words` is the model's word list, or its pieces.
 
     Memory is bounded however long file and lines are.
 
@@ -100,7 +121,7 @@ def read_own_text(path: Path, words: Sequence[str], config: AdaptConfig) -> Adap
         AdaptError: not text, too little of it, or hardly a word of it is known.
     """
     _check_is_text(path)
-    ids = {word: number for number, word in enumerate(words)}
+    ids = words if isinstance(words, Pieces) else {word: number for number, word in enumerate(words)}
     try:
         utterances = _thin(_utterances(path, ids), config.max_utterances, config.seed)
     except (EOFError, lzma.LZMAError) as error:
@@ -136,7 +157,7 @@ def _check_is_text(path: Path) -> None:
         raise AdaptError(f"{path}: not a text file in UTF-8")
 
 
-def _utterances(path: Path, ids: Mapping[str, int]) -> Iterator[Tokens]:
+def _utterances(path: Path, ids: Ids) -> Iterator[Tokens]:
     with open_text(path) as file:
         while line := file.readline(LINE_CHARACTERS):
             words = normalize_text(line)
@@ -166,7 +187,19 @@ def with_general_text(text: AdaptText, store: TokenStore, config: AdaptConfig, l
         for number, application in enumerate(store.applications)
     ]
     others = {item.application: utterances_of(store.read(item), limit) for item in store.dev}
-    return AdaptText(text.own, text.held_out, text.counts, streams, {**text.others, **others})
+    far = 1 << 24  # words that training does not come to
+    general = [utterance for stream in streams for utterance in stream.take(far, far + GENERAL_WORDS)]
+    return replace(text, replay=streams, general=general, others={**text.others, **others})
+
+
+def with_made_up_text(text: AdaptText, trained: TrainedModel, config: AdaptConfig) -> AdaptText:
+    """Add general text that the model itself makes up, for those who have none."""
+    said = made_up(trained.model, MADE_UP, config.seed)
+    cut = len(said) // 4
+    if cut == 0:
+        return text
+    stream = UtteranceStream([(np.concatenate(said[cut:]), 1.0)], (config.seed, 5))
+    return replace(text, replay=[stream], general=said[:cut])
 
 
 def application_text(
@@ -185,7 +218,7 @@ def application_text(
         raise AdaptError(f"{store.folder} has no training or no dev text of the application {application!r}")
     counts = weighted_counts(arrays, len(store.words))
     others = {i.application: utterances_of(store.read(i), limit) for i in store.dev if i.application != application}
-    return AdaptText(UtteranceStream(arrays, (config.seed, 4)), held_out, counts, (), others)
+    return AdaptText(UtteranceStream(arrays, (config.seed, 4)), held_out, counts, others=others)
 
 
 def adapt(
@@ -216,17 +249,34 @@ def adapt(
     torch.manual_seed(config.seed)
     targets = tuple(range(model.config.layers + 1))
     adapter = Adapter(AdapterConfig(name, config.rank, targets, config.bias), model.config).to(model.embedding.device)
-    before = _measure(trained, text, None)
-    best, best_step, best_state = before["own"], 0, copy.deepcopy(adapter.state_dict())
+    before, looked_at = _measure(trained, text, None), text.held_out[: config.looked_at]
+    best, best_step = _perplexity(trained, looked_at, None), 0
+    best_state = copy.deepcopy(adapter.state_dict())
     for step in _train(trained, adapter, text, config):
-        perplexity = _perplexity(trained, text.held_out, adapter)
+        perplexity = _perplexity(trained, looked_at, adapter)
         on_check(step, perplexity)
         if perplexity < best:
             best, best_step, best_state = perplexity, step, copy.deepcopy(adapter.state_dict())
         elif step - best_step >= config.patience * config.check_every:
             break
     adapter.load_state_dict(best_state)
-    return Adapted(adapter, best_step, before, _measure(trained, text, adapter))
+    strength = _weaken(trained, adapter, text.general, config.rise) if best_step else 1.0
+    return Adapted(adapter, best_step, strength, before, _measure(trained, text, adapter))
+
+
+def _weaken(trained: TrainedModel, adapter: Adapter, general: Sequence[Tokens], limit: float) -> float:
+    """Scale an adapter down until general text suffers no more than `limit`; returns by how much."""
+    if not general or math.isinf(limit):
+        return 1.0
+    learned, plain = copy.deepcopy(adapter), _perplexity(trained, general, None)
+
+    def rise(strength: float) -> float:
+        adapter.load_state_dict(scaled(learned, strength))
+        return _perplexity(trained, general, adapter) / plain - 1
+
+    strength = strongest(rise, limit)
+    adapter.load_state_dict(scaled(learned, strength))
+    return strength
 
 
 def _train(trained: TrainedModel, adapter: Adapter, text: AdaptText, config: AdaptConfig) -> Iterator[int]:
@@ -241,8 +291,7 @@ def _train(trained: TrainedModel, adapter: Adapter, text: AdaptText, config: Ada
         batch, sample = _batch(text, config, step, model.config), sampler.draw(step)
         if batch:
             rows = Rows(model, batch, sample)
-            losses = [segment_loss(model, segment, rows, sample, adapter) for segment in batch]
-            total_loss(losses, config.normalization_weight).backward()
+            _loss(model, batch, rows, sample, adapter, config).backward()
             torch.nn.utils.clip_grad_norm_(adapter.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -250,15 +299,27 @@ def _train(trained: TrainedModel, adapter: Adapter, text: AdaptText, config: Ada
             yield step + 1
 
 
+def _loss(
+    model: LanguageModel, batch: Batch, rows: Rows, sample: Sample, adapter: Adapter, config: AdaptConfig
+) -> Tensor:
+    weight = config.normalization_weight
+    own = [segment_loss(model, part, rows, sample, adapter) for part in batch if part.application == OWN]
+    general = [part for part in batch if part.application == GENERAL]
+    held = [distillation_loss(model, part, rows, sample, adapter, weight) for part in general]
+    parts = [total_loss(own, weight)] if own else []
+    return torch.stack([*parts, *(config.hold / len(held) * loss for loss in held)]).sum()
+
+
 def _batch(text: AdaptText, config: AdaptConfig, step: int, model: LanguageModelConfig) -> Batch:
+    """Segments of one's own text (`OWN`) and of general text (`GENERAL`)."""
     replay = config.replay if text.replay else 0.0
     parts = [(text.own, 1 - replay), *((stream, replay / len(text.replay)) for stream in text.replay if replay)]
     segments = []
-    for stream, share in parts:
+    for number, (stream, share) in enumerate(parts):
         size = max(1, round(share * config.batch_tokens))
         contexts, targets = make_contexts(stream.take(step * size, (step + 1) * size), model)
         if targets.size:
-            segments.append(Segment(0, contexts, targets))
+            segments.append(Segment(GENERAL if number else OWN, contexts, targets))
     return tuple(segments)
 
 

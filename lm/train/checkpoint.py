@@ -1,6 +1,7 @@
 """Checkpoints of language models: weights, word list and what the runtime needs of the training text.
 
     run/step-001200/ {config.json, model.pt, words.txt, unknown.npy, optimizer.pt, progress.json}     run/last
+                     and pieces.bin where the words are pieces
     adapter/         {adapter.json, adapter.pt}
 
 Tensors only, read with `weights_only=True`.
@@ -18,10 +19,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from lm.pieces import PIECES_FILE, Pieces
 from lm.train.fofe import Adapter, AdapterConfig, LanguageModel
 from lm.train.folders import CheckpointError, average_states, find_step
 from lm.train.recipe import LanguageModelConfig
 from lm.train.settings import RecipeError, build_settings
+from lm.train.tokens import Ids
 from lm.vocabulary import WordListError, read_words, words_sha256, write_words
 
 
@@ -33,11 +36,18 @@ class TrainedModel:
     words: tuple[str, ...]
     unknown_log_share: npt.NDArray[np.float32]
     """`(W - V,)`: log of the share of `<unk>`'s probability that each word beyond the vocabulary gets."""
+    pieces: Pieces | None = None
+    """Where the model is over pieces: them; `words` are their texts."""
 
     @property
     def words_sha256(self) -> str:
         """Digest of the word list."""
         return words_sha256(self.words)
+
+    @property
+    def ids(self) -> Ids:
+        """What text is encoded with."""
+        return self.pieces or {word: number for number, word in enumerate(self.words)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +84,10 @@ class Checkpoint:
             share = np.load(self.folder / "unknown.npy")
         except (OSError, RuntimeError, RecipeError, WordListError) as error:
             raise CheckpointError(f"{self.folder}: no usable language model checkpoint ({error})") from None
+        pieces = Pieces.open(path) if (path := self.folder / PIECES_FILE).is_file() else None
         if share.shape != (len(words) - model.config.vocabulary_size,):
             raise CheckpointError(f"{self.folder}: {len(words)} words do not fit unknown.npy of shape {share.shape}")
-        return TrainedModel(model, words, share)
+        return TrainedModel(model, words, share, pieces)
 
     def optimizer_state(self) -> dict[str, Any]:
         """What `write_checkpoint` was given."""
@@ -92,6 +103,8 @@ def write_checkpoint(
     write_words(folder / "words.txt", trained.words)
     np.save(folder / "unknown.npy", trained.unknown_log_share)
     (folder / "progress.json").write_text(json.dumps({"step": step}))
+    if trained.pieces:
+        trained.pieces.write(folder / PIECES_FILE)
     if optimizer_state is not None:
         torch.save(dict(optimizer_state), folder / "optimizer.pt")
 

@@ -18,7 +18,7 @@ from lm.perplexity import Perplexity
 from lm.train.batches import make_contexts
 from lm.train.fofe import Adapter, LanguageModel
 from lm.train.tokens import Tokens
-from lm.vocabulary import UNKNOWN_ID
+from lm.vocabulary import END_ID, START_ID, UNKNOWN_ID
 
 CONTEXTS_AT_ONCE = 256  # times the vocabulary: about 60 MB
 
@@ -39,6 +39,7 @@ def evaluate(
     unknown_log_share: npt.NDArray[np.float32],
     application: int = 0,
     adapter: Adapter | None = None,
+    begins: npt.NDArray[np.bool_] | None = None,
 ) -> Evaluation:
     """Measure `model` on utterances of word ids that end in `</s>`.
 
@@ -48,6 +49,7 @@ def evaluate(
         unknown_log_share: `(W - V,)` log-shares of `<unk>` of the words beyond the model's vocabulary.
         application: Number of the application, for the form `separate`.
         adapter: Adapter in use.
+        begins: `(V,)` where the ids are of pieces: which of them begin a word; the perplexity is of words then, too.
     """
     contexts, targets = make_contexts(utterances, model.config)
     words = np.concatenate([np.zeros(0, np.int64), *utterances]).astype(np.int64)
@@ -56,11 +58,15 @@ def evaluate(
     share[rare] = unknown_log_share[words[rare] - model.config.vocabulary_size]
     table, bias = model.embedding, model.output_bias(application, adapter)
     log_prob, log_z, log_z_squared = 0.0, 0.0, 0.0
-    memory = table.new_empty(min(words.size, CONTEXTS_AT_ONCE), len(table))  # used again: such blocks are slow to get
-    for first in range(0, words.size, CONTEXTS_AT_ONCE):
-        part = slice(first, first + CONTEXTS_AT_ONCE)
+    parts = [slice(first, first + CONTEXTS_AT_ONCE) for first in range(0, words.size, CONTEXTS_AT_ONCE)]
+    if model.config.form == "lstm":
+        parts = _whole_utterances(words)
+    longest = max((min(part.stop, words.size) - part.start for part in parts), default=0)
+    memory = table.new_empty(longest, len(table))  # used again: such blocks are slow to get
+    for part in parts:
         embedded = torch.nn.functional.embedding(torch.from_numpy(contexts[:, part]).to(table.device), table)
-        predicted = model.predict(embedded, application, adapter)
+        starts = torch.from_numpy(contexts[-1, part] == START_ID)
+        predicted = model.predict(embedded, application, adapter, starts)
         logits = torch.addmm(bias, predicted, table.T, out=memory[: len(predicted)])
         found = logits.gather(1, torch.from_numpy(targets[part]).to(table.device)[:, None])[:, 0].cpu()
         highest = logits.amax(1, keepdim=True)
@@ -72,4 +78,16 @@ def evaluate(
     mean = log_z / max(1, words.size)
     deviation = math.sqrt(max(0.0, log_z_squared / max(1, words.size) - mean**2))
     count = len(utterances)
-    return Evaluation(Perplexity(count, words.size - count, unknown, log_prob), mean, deviation)
+    n_words = words.size - count if begins is None else int(begins[words].sum()) + unknown
+    return Evaluation(Perplexity(count, n_words, unknown, log_prob), mean, deviation)
+
+
+def _whole_utterances(words: npt.NDArray[np.int64]) -> list[slice]:
+    """Parts of no more than `CONTEXTS_AT_ONCE` words, or one utterance, that end where utterances end."""
+    parts, first, last = [], 0, 0
+    for end in (np.flatnonzero(words == END_ID) + 1).tolist():
+        if end - first > CONTEXTS_AT_ONCE and last > first:
+            parts.append(slice(first, last))
+            first = last
+        last = end
+    return [*parts, slice(first, last)] if last > first else parts

@@ -4,7 +4,8 @@
 
 After "Application-Agnostic Language Modeling for On-Device ASR" (Nussbaum-Thom et al., ACL 2023): one network for all
 applications, one each (AD-FOFE) or a gated mixture (M-FOFE); and small low-rank adapters (Hu et al., 2021) on a shared
-one. The context ends after `C` words, so all codes of a batch are a few additions: nothing is recurrent in training.
+one, fitted to it afterwards or trained along with it (the form `adapted`). The context ends after `C` words, so all
+codes of a batch are a few additions: nothing is recurrent in training.
 
 Shape letters: N predicted words, C context, D embedding, H hidden, V vocabulary, A applications.
 """
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lm.train.recipe import LanguageModelConfig
+from lm.train.recurrent import Recurrent
 from lm.vocabulary import START_ID
 
 NEVER = -30.0
@@ -130,38 +132,59 @@ class LanguageModel(nn.Module):
         self.config = config
         V, A = config.vocabulary_size, len(config.applications)
         self.embedding = nn.Parameter(torch.randn(V, config.dim) * config.dim**-0.5)
-        self.bias = nn.Parameter(torch.zeros(A if config.form == "separate" else 1, V))
+        self.bias = nn.Parameter(torch.zeros(A if config.knows_applications else 1, V))
         with torch.no_grad():
             self.bias[:, START_ID] = NEVER
         sizes = layer_sizes(config)
-        n_networks = {"shared": 1, "separate": A, "mixture": config.experts}[config.form]
-        self.networks = nn.ModuleList(SubNetwork(sizes, config.activation) for _ in range(n_networks))
+        n_networks = {"separate": A, "mixture": config.experts}.get(config.form, 1)
+        self.networks = nn.ModuleList(
+            Recurrent(config.dim, config.hidden, config.layers)
+            if config.form == "lstm"
+            else SubNetwork(sizes, config.activation)
+            for _ in range(n_networks)
+        )
         gate_sizes = [*sizes[:-1], (config.hidden, config.experts)]
         self.gate = SubNetwork(gate_sizes, config.activation) if config.form == "mixture" else None
+        own = config.applications if config.form == "adapted" else ()
+        every = tuple(range(len(sizes)))
+        self.adapters = nn.ModuleList(Adapter(AdapterConfig(name, config.rank, every, False), config) for name in own)
 
-    def predict(self, embedded: Tensor, application: int, adapter: Adapter | None = None) -> Tensor:
+    def predict(
+        self, embedded: Tensor, application: int, adapter: Adapter | None = None, starts: Tensor | None = None
+    ) -> Tensor:
         """The embedding that the next word should have.
 
         Args:
             embedded: (C, N, D) embeddings of the context, oldest first.
-            application: Its number; matters to the form `separate` only.
+            application: Its number; matters to the forms `separate` and `adapted` only.
             adapter: For the form `shared`.
+            starts: (N,) bool, for the form `lstm`: contexts before the first word of an utterance, whose others follow;
+                if it is left out, each is one.
 
         Returns:
             (N, D), to be multiplied with the embeddings.
         """
+        if self.config.form == "lstm":
+            begins = torch.ones(embedded.shape[1], dtype=torch.bool) if starts is None else starts
+            states: Tensor = self.networks[0](embedded[-1], begins)
+            return states
         codes = fofe_codes(embedded, self.config.factors, self.config.window)
         if self.gate is None:
             network = self.networks[application if self.config.form == "separate" else 0]
-            predicted: Tensor = network(codes, adapter)
+            own = self.adapters[application] if self.config.form == "adapted" else adapter
+            predicted: Tensor = network(codes, own)
             return predicted
         shares = self.gate(codes).softmax(-1)  # (N, M)
         opinions = torch.stack([network(codes) for network in self.networks], dim=1)  # (N, M, D)
         return torch.einsum("nm,nmd->nd", shares, opinions)
 
+    def bias_row(self, application: int) -> int:
+        """Which row of `bias` an application uses."""
+        return application if self.config.knows_applications else 0
+
     def output_bias(self, application: int, adapter: Adapter | None = None) -> Tensor:
         """The output bias `(V,)` in use."""
-        bias = self.bias[application if self.config.form == "separate" else 0]
+        bias = self.bias[self.bias_row(application)]
         return bias + adapter.bias if adapter is not None and adapter.bias is not None else bias
 
     def forward(self, contexts: Tensor, application: int = 0, adapter: Adapter | None = None) -> Tensor:

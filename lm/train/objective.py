@@ -162,8 +162,9 @@ def segment_loss(
 ) -> SegmentLoss:
     """Losses of one segment, its log-probabilities estimated with the sample."""
     embedded = F.embedding(rows.places(segment.contexts), rows.embedding)
-    predicted = model.predict(embedded, segment.application, adapter)
-    bias = rows.bias[segment.application if model.config.form == "separate" else 0]
+    starts = torch.from_numpy(segment.contexts[-1] == START_ID)
+    predicted = model.predict(embedded, segment.application, adapter, starts)
+    bias = rows.bias[model.bias_row(segment.application)]
     if adapter is not None and adapter.bias is not None:
         bias = bias + adapter.bias[rows.ids]
     targets, sampled = rows.places(segment.targets), rows.places(sample.ids)

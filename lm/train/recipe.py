@@ -9,7 +9,7 @@ from pathlib import Path
 from lm.corpus import Source, make_source
 from lm.train.settings import RecipeError, build_settings, read_toml
 
-FORMS = ("shared", "separate", "mixture")
+FORMS = ("shared", "separate", "mixture", "adapted", "lstm")
 ACTIVATIONS = ("relu", "gelu")
 
 
@@ -19,7 +19,9 @@ class LanguageModelConfig:
 
     form: str = "shared"
     """`shared`: one network for all applications; `separate`: a network and an output bias each (AD-FOFE); `mixture`:
-    several networks, weighed by a gate (M-FOFE). One application's own model (AS-FOFE) is a shared one of its data."""
+    several networks, weighed by a gate (M-FOFE); `adapted`: one network, with an adapter and an output bias for each
+    application, trained together; `lstm`: no FOFE model, but one to compare with, which sees all words before. One
+    application's own model (AS-FOFE) is a shared one of its data."""
     applications: tuple[str, ...] = ("assistant", "dictation")
     vocabulary_size: int = 60_000
     """Words with an embedding of their own, the first of the word list; others are `<unk>`."""
@@ -35,6 +37,8 @@ class LanguageModelConfig:
     layers: int = 3
     experts: int = 4
     """Networks of a mixture."""
+    rank: int = 32
+    """Of the adapters of the form `adapted`."""
     activation: str = "relu"
 
     def __post_init__(self) -> None:
@@ -53,9 +57,14 @@ class LanguageModelConfig:
         )
         _require(self.vocabulary_size > 3, "model.vocabulary_size must be above 3")
         _require(
-            min(self.dim, self.hidden, self.layers, self.experts) > 0,
-            "model.dim, hidden, layers and experts must be positive",
+            min(self.dim, self.hidden, self.layers, self.experts, self.rank) > 0,
+            "model.dim, hidden, layers, experts and rank must be positive",
         )
+
+    @property
+    def knows_applications(self) -> bool:
+        """Whether a model of this form must be told the application of a context."""
+        return self.form in {"separate", "adapted"}
 
 
 @dataclass(frozen=True, slots=True)

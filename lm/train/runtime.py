@@ -14,11 +14,13 @@ from lm.arrayfile import ArrayFileError, write_array_file
 from lm.lexicon import Lexicon
 from lm.neural import ADAPTER_KIND, DATA_FILE, NeuralModel
 from lm.onnx_lm import write_adapter_weights
+from lm.pieces import PIECES_FILE, Pieces
 from lm.train.checkpoint import TrainedModel
 from lm.train.fofe import Adapter, LanguageModel
 from lm.train.folders import CheckpointError
 from lm.train.recipe import LanguageModelConfig
 from lm.train.settings import RecipeError, build_settings
+from lm.vocabulary import words_sha256
 
 LEXICON = "lexicon.bin"
 
@@ -36,15 +38,21 @@ def read_runtime_model(folder: Path) -> tuple[TrainedModel, str]:
     """
     try:
         packed = NeuralModel.open(folder / DATA_FILE)
-        lexicon = Lexicon.open(folder / LEXICON)
+        pieces = Pieces.open(path) if (path := folder / PIECES_FILE).is_file() else None
+        words = pieces.texts if pieces else _lexicon_words(folder)
         model = LanguageModel(build_settings(LanguageModelConfig, packed.file.meta["model"], str(folder / DATA_FILE)))
         model.load_state_dict({name: torch.from_numpy(value) for name, value in _state(packed).items()})
     except (ArrayFileError, OSError, KeyError, RecipeError, RuntimeError) as error:
         raise CheckpointError(f"{folder}: no language model of a bundle: {error}") from None
-    if packed.words_sha256 != lexicon.words_sha256:
-        raise CheckpointError(f"{folder}: {DATA_FILE} and {LEXICON} have different word lists")
-    words = tuple(lexicon.word(number) for number in range(len(lexicon)))
-    return TrainedModel(model, words, packed.unknown_log_share.astype(np.float32)), packed.trunk
+    if packed.words_sha256 != words_sha256(words):
+        other = PIECES_FILE if pieces else LEXICON
+        raise CheckpointError(f"{folder}: {DATA_FILE} and {other} have different word lists")
+    return TrainedModel(model, words, packed.unknown_log_share.astype(np.float32), pieces), packed.trunk
+
+
+def _lexicon_words(folder: Path) -> tuple[str, ...]:
+    lexicon = Lexicon.open(folder / LEXICON)
+    return tuple(lexicon.word(number) for number in range(len(lexicon)))
 
 
 def _state(packed: NeuralModel) -> dict[str, npt.NDArray[Any]]:

@@ -4,6 +4,7 @@ tokens/words.txt                    the word list that the ids belong to, all of
 tokens/tokens.json                  {"sources": [{name, application, file, utterances, words, unknown}], "dev": [...]}
 tokens/dictation__books.npy         uint32 (N): word ids of utterances, each ended by `</s>`
 tokens/dev__assistant.npy           the same, of the text that an application's perplexity is measured on
+tokens/pieces.bin                   where the ids are of pieces (lm/pieces.py), which words.txt then lists
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 
@@ -19,10 +21,14 @@ import numpy as np
 import numpy.typing as npt
 
 from lm.corpus import CorpusReport, Exclusion, Source, read_corpus, read_lines
+from lm.pieces import PIECES_FILE, Pieces
 from lm.train.folders import replace_folder
-from lm.vocabulary import END_ID, UNKNOWN_ID, read_words, words_sha256, write_words
+from lm.vocabulary import END_ID, SPECIAL_WORDS, UNKNOWN_ID, read_words, words_sha256, write_words
 
 Tokens = npt.NDArray[np.uint32]
+Ids = Mapping[str, int] | Pieces
+"""Ids of words, or what cuts them into pieces."""
+_CUTS = 50_000
 
 
 class TokensError(ValueError):
@@ -43,11 +49,13 @@ class TokenArray:
     """Of the words, those that the word list lacks."""
 
 
-def encode(utterances: Iterable[Sequence[str]], ids: Mapping[str, int]) -> Tokens:
-    """Word ids of utterances, one after another, each ended by `</s>`."""
+def encode(utterances: Iterable[Sequence[str]], ids: Ids) -> Tokens:
+    """Ids of the words of utterances, or of their pieces, one after another, each utterance ended by `</s>`."""
+    cut = lru_cache(_CUTS)(ids.cut) if isinstance(ids, Pieces) else lambda word: (ids.get(word, UNKNOWN_ID),)
     buffer = array("I")
     for words in utterances:
-        buffer.extend([ids.get(word, UNKNOWN_ID) for word in words])
+        for word in words:
+            buffer.extend(cut(word))
         buffer.append(END_ID)
     return np.frombuffer(buffer, np.uintc).astype(np.uint32)
 
@@ -103,6 +111,45 @@ def write_tokens(
     replace_folder(folder, write)
 
 
+def write_pieces(store: TokenStore, pieces: Pieces, folder: Path) -> None:
+    """Write the token arrays of `store`, which are of words, as such of pieces; words that it lacks stay `<unk>`."""
+    cuts = [np.array([number] if number <= END_ID else pieces.cut(word), np.uint32) for number, word in
+            enumerate(store.words)]  # fmt: skip
+    lengths = np.array([len(cut) for cut in cuts])
+    firsts, flat = np.cumsum(lengths) - lengths, np.concatenate(cuts)
+
+    def convert(out: Path, item: TokenArray) -> TokenArray:
+        words = np.asarray(store.read(item), np.int64)
+        size = lengths[words]
+        ends = np.cumsum(size)
+        places = np.repeat(firsts[words] - ends + size, size) + np.arange(ends[-1] if ends.size else 0)
+        return _save(out, item.file.removesuffix(".npy"), item.name, item.application, flat[places])
+
+    def write(out: Path) -> None:
+        index = {kind: [asdict(convert(out, item)) for item in items] for kind, items in
+                 (("sources", store.sources), ("dev", store.dev))}  # fmt: skip
+        write_words(out / "words.txt", pieces.texts)
+        pieces.write(out / PIECES_FILE)
+        (out / "tokens.json").write_text(json.dumps(index, indent=1), encoding="utf-8")
+
+    replace_folder(folder, write)
+
+
+def word_counts(store: TokenStore) -> dict[str, float]:
+    """How often each word of the list comes up, every application counting the same."""
+    total = np.zeros(len(store.words))
+    for application in store.applications:
+        own = np.zeros(len(store.words))
+        for item in store.sources:
+            if item.application == application:
+                own += np.bincount(store.read(item), minlength=len(store.words))
+        total += own / own.sum()
+    size = sum(item.words for item in store.sources)
+    return {
+        word: size * float(count) for word, count in zip(store.words, total, strict=True) if word not in SPECIAL_WORDS
+    }
+
+
 def _save(folder: Path, file: str, name: str, application: str, tokens: Tokens) -> TokenArray:
     np.save(folder / f"{file}.npy", tokens)
     utterances = int((tokens == END_ID).sum())
@@ -142,6 +189,12 @@ class TokenStore:
     def words_sha256(self) -> str:
         """Digest of the word list."""
         return words_sha256(self.words)
+
+    @property
+    def pieces(self) -> Pieces | None:
+        """What `words` are where they are pieces."""
+        path = self.folder / PIECES_FILE
+        return Pieces.open(path) if path.is_file() else None
 
     @property
     def applications(self) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from lm.pieces import begin_words
 from lm.train.batches import Batch, BatchPlan, unknown_log_share, utterances_of
 from lm.train.checkpoint import Checkpoint, TrainedModel, average, write_checkpoint
 from lm.train.evaluate import evaluate
@@ -67,7 +68,7 @@ class Trainer:
         model = LanguageModel(self._recipe.model)
         model.set_unigrams(torch.from_numpy(counts))
         share = unknown_log_share(self._plan.counts, self._recipe.model.vocabulary_size)
-        return TrainedModel(model, self._store.words, share)
+        return TrainedModel(model, self._store.words, share, self._store.pieces)
 
     def _load_optimizers(self, checkpoint: Checkpoint) -> None:
         state = checkpoint.optimizer_state()
@@ -163,7 +164,7 @@ class Trainer:
 
 def _body(model: LanguageModel) -> torch.nn.Module:
     """The parts of a model that AdamW trains: all but embeddings and output bias."""
-    return torch.nn.ModuleList([model.networks, *([model.gate] if model.gate is not None else [])])
+    return torch.nn.ModuleList([model.networks, model.adapters, *([model.gate] if model.gate is not None else [])])
 
 
 def measure_dev(trained: TrainedModel, store: TokenStore, limit: int | None = None) -> dict[str, float]:
@@ -173,7 +174,8 @@ def measure_dev(trained: TrainedModel, store: TokenStore, limit: int | None = No
     for item in store.dev:
         number = names.index(item.application) if item.application in names else 0
         utterances = utterances_of(store.read(item), limit)
-        found = evaluate(trained.model, utterances, trained.unknown_log_share, number)
+        begins = begin_words(store.words)
+        found = evaluate(trained.model, utterances, trained.unknown_log_share, number, begins=begins)
         figures[f"dev_{item.application}"] = found.perplexity.value
         figures[f"log_z_{item.application}"] = found.log_z_mean
         figures[f"log_z_deviation_{item.application}"] = found.log_z_deviation

@@ -72,7 +72,7 @@ def test_native_equals_numpy(lexicon, pattern, with_model):
         scorer = GrammarScorer(Grammar(pattern).automaton, lexicon.word)
         if with_model:
             ids = np.arange(len(lexicon))
-            scorer = ConstrainedScorer(scorer, Bigrams(), ids[::-1], own_words=ids[3:5], own_share=0.4)
+            scorer = ConstrainedScorer(scorer, Bigrams(), ids[::-1], own_shares={int(word): 0.2 for word in ids[3:5]})
         decoder = search(lexicon, scorer, DecodingConfig(beam_size=12, stable_after_frames=1000))
         decoder.advance(log_probs)
         readings.append(decoder.finish_many(8))
@@ -97,7 +97,7 @@ def test_own_words_have_their_share_and_the_model_the_rest(lexicon):
     ids = np.arange(len(lexicon))
     grammar = GrammarScorer(Grammar("(a|b|ab)+").automaton, lexicon.word)
     plain, shared = (
-        ConstrainedScorer(grammar, Uniform(), ids, own_words=[3, 4], own_share=share) for share in (0.0, 0.6)
+        ConstrainedScorer(grammar, Uniform(), ids, own_shares=shares) for shares in (None, {3: 0.3, 4: 0.3})
     )
     assert plain.step(plain.start(), 3)[1] == pytest.approx(-np.log(len(lexicon)))
     own = np.exp(shared.step(shared.start(), 3)[1])

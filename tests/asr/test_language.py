@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,15 +11,19 @@ torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 
 import asr  # noqa: E402
-from asr.bundle import DomainInfo  # noqa: E402
+from asr.bundle import Bundle, DomainInfo  # noqa: E402
 from asr.cli import main  # noqa: E402
+from asr.language import Language  # noqa: E402
 from export.language_model import write_language_model  # noqa: E402
 from lm.arrayfile import open_array_file, write_array_file  # noqa: E402
+from lm.lexicon_build import extend_lexicon  # noqa: E402
 from lm.neural import KIND, NeuralModel  # noqa: E402
+from lm.pieces import BEGIN, Pieces  # noqa: E402
 from lm.train.checkpoint import TrainedModel  # noqa: E402
 from lm.train.fofe import Adapter, AdapterConfig, LanguageModel  # noqa: E402
 from lm.train.recipe import LanguageModelConfig  # noqa: E402
 from lm.train.runtime import write_runtime_adapter  # noqa: E402
+from lm.vocabulary import SPECIAL_WORDS  # noqa: E402
 from tests.conftest import RATE_HZ, SPOKEN  # noqa: E402
 
 WORDS = ("<unk>", "<s>", "</s>", *SPOKEN)
@@ -82,6 +87,46 @@ def test_the_model_may_serve_some_domains_only(bundle, edit_manifest, speak):
     recognizer, speech = asr.Recognizer(bundle), speak("stop cat")
     for domain in (None, "assistant"):
         assert recognizer.transcribe((speech.samples, RATE_HZ), domain=domain).text == speech.text
+
+
+@pytest.fixture
+def piece_bundle(make_bundle, tmp_path):
+    """Bundle whose language model spells: it expects the letters of "spot", and is half mixed with the n-gram."""
+    parts, folder = tmp_path / "parts", tmp_path / "pieces"
+    folder.mkdir()
+    texts = (*SPECIAL_WORDS, BEGIN, *sorted(set("".join(SPOKEN)) - {BEGIN}), BEGIN + "spot")
+    pieces = Pieces(texts, (0.0,) * 3 + (-2.0,) * (len(texts) - 3))
+    model = LanguageModel(replace(CONFIG, vocabulary_size=len(texts)))
+    with torch.no_grad():
+        model.embedding.zero_()
+        model.bias.fill_(-np.log(len(texts)))
+    write_language_model(TrainedModel(model, texts, np.zeros(0, np.float32), pieces), folder)
+    pieces.write(folder / "pieces.bin")
+    files = {name: folder / name for name in ("lm.onnx", "lm.bin", "pieces.bin")}
+    files |= {name: parts / name for name in ("encoder.onnx", "lexicon.bin", "ngram.bin", "selftest.flac")}
+    return make_bundle(files=files, neural_share=0.5)
+
+
+def test_a_model_of_pieces_hears_too_and_scores_words_that_no_list_holds(piece_bundle, speak):
+    recognizer, speech = asr.Recognizer(piece_bundle), speak("stop spot it's pin cat")
+    assert recognizer.transcribe((speech.samples, RATE_HZ)).text == speech.text
+    language = Language(Bundle.open(piece_bundle))
+    longer = extend_lexicon(language.lexicon, {"pots": {(5, 6): 0.0}}, np.array([-5.0]))
+    assert language.n_scored_words(longer) == len(longer)
+    scorer = language.scorer(None, longer)
+    unlisted, listed = scorer.step(scorer.start(), len(longer) - 1)[1], scorer.step(scorer.start(), 3)[1]
+    assert -np.inf < unlisted < listed
+    assert unlisted == pytest.approx(np.log(0.5) - 5 * np.log(len(language.pieces)), abs=0.02)  # half-precision bias
+
+
+def test_pieces_of_another_model(piece_bundle, edit_manifest):
+    other = Pieces((*SPECIAL_WORDS, BEGIN), (0.0, 0.0, 0.0, -1.0))
+    other.write(piece_bundle / "pieces.bin")
+    raw = (piece_bundle / "pieces.bin").read_bytes()
+    entry = {"sha256": hashlib.sha256(raw).hexdigest(), "bytes": len(raw)}
+    edit_manifest(piece_bundle, lambda manifest: manifest["files"].update({"pieces.bin": entry}))
+    with pytest.raises(asr.BundleFileError, match=r"over the pieces of pieces\.bin, found another"):
+        asr.Recognizer(piece_bundle)
 
 
 def test_domains_that_are_not_there(bundle, tiny_bundle):

@@ -174,6 +174,22 @@ def test_multiplications_of_products_are_counted(tmp_path):
     assert save_graph(onnx, tmp_path / "g.onnx", nodes, inputs, constants) == 2 * 5 * 4
 
 
+def test_products_with_packed_4_bit_weights_are_counted(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    helper, arrays = onnx.helper, onnx.numpy_helper
+    sizes = {"K": 64, "N": 5, "bits": 4, "block_size": 32}
+    node = helper.make_node("MatMulNBits", ["x", "packed", "scales"], ["y"], domain="com.microsoft", **sizes)
+    constants = [
+        arrays.from_array(np.zeros((5, 2, 16), np.uint8), "packed"),
+        arrays.from_array(np.ones(10, np.float32), "scales"),
+    ]
+    x, y = (helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in "xy")
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    graph = helper.make_graph([node], "graph", [x], [y], constants)
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), str(tmp_path / "graph.onnx"))
+    assert graph_macs(tmp_path / "graph.onnx", {"x": np.zeros((3, 64), np.float32)}) == 3 * 64 * 5
+
+
 def test_multiplications_of_convolutions_are_those_of_a_loop(tmp_path):
     onnx = pytest.importorskip("onnx")
     batch, channels, out_channels, groups, taps, length, stride = 2, 6, 4, 2, 3, 10, 2

@@ -11,7 +11,14 @@ torch = pytest.importorskip("torch")
 from toy_language import MODEL, ROOMS, VERBS, WORDS, V, some_trained, train  # noqa: E402
 
 from lm import cli  # noqa: E402
-from lm.train.adapt import AdaptConfig, AdaptError, adapt, read_own_text, with_general_text  # noqa: E402
+from lm.train.adapt import (  # noqa: E402
+    AdaptConfig,
+    AdaptError,
+    adapt,
+    read_own_text,
+    with_general_text,
+    with_made_up_text,
+)
 from lm.train.checkpoint import read_adapter, write_adapter  # noqa: E402
 from lm.train.evaluate import evaluate  # noqa: E402
 from lm.train.fofe import LanguageModel  # noqa: E402
@@ -29,7 +36,7 @@ def own_text(tmp_path):
     return path
 
 
-CONFIG = AdaptConfig(steps=60, batch_tokens=100, samples=V, learning_rate=0.01)
+CONFIG = AdaptConfig(steps=60, batch_tokens=100, samples=V, learning_rate=0.01, rise=np.inf)
 
 
 def test_adapting_lowers_ones_own_perplexity(tmp_path, store, own_text):
@@ -41,7 +48,8 @@ def test_adapting_lowers_ones_own_perplexity(tmp_path, store, own_text):
     assert adapted.after["assistant"] < 2 * adapted.before["assistant"]
     assert all(torch.equal(value, trunk[name]) for name, value in trained.model.state_dict().items())
 
-    alone = adapt(trained, "clinic", replace(text, replay=()), CONFIG)
+    assert adapted.strength == 1
+    alone = adapt(trained, "clinic", replace(text, replay=(), general=()), CONFIG)
     assert alone.after["assistant"] > adapted.after["assistant"]
 
     (tmp_path / "adapter").mkdir()
@@ -51,6 +59,18 @@ def test_adapting_lowers_ones_own_perplexity(tmp_path, store, own_text):
     assert found.perplexity.value == pytest.approx(adapted.after["own"])
     with pytest.raises(CheckpointError, match="no adapter for this model"):
         read_adapter(tmp_path / "adapter", LanguageModel(replace(MODEL, hidden=17)))
+
+
+def test_general_text_suffers_no_more_than_it_may(tmp_path, store, own_text):
+    trained = train(tmp_path / "run", store).trained
+    text = with_made_up_text(read_own_text(own_text, WORDS, CONFIG), trained, CONFIG)
+    assert text.replay
+    text = replace(text, others={"general": text.general})
+    loose, tight = (adapt(trained, "clinic", text, replace(CONFIG, rise=rise)) for rise in (np.inf, 0.02))
+    assert loose.after["general"] > 1.02 * loose.before["general"]
+    assert tight.after["general"] <= 1.02 * tight.before["general"]
+    assert 0 < tight.strength < loose.strength
+    assert loose.after["own"] < tight.after["own"] < tight.before["own"]
 
 
 def test_held_out_text_is_not_learned_from(own_text):

@@ -195,7 +195,7 @@ def batch():
 EVERYTHING = Sample(np.arange(V), np.zeros(V, np.float32))
 
 
-@pytest.mark.parametrize("form", ["shared", "separate", "mixture"])
+@pytest.mark.parametrize("form", ["shared", "separate", "mixture", "adapted"])
 def test_all_words_sampled_is_the_full_softmax(batch, form):
     model = make_model(form=form)
     rows = Rows(model, batch, EVERYTHING)

@@ -105,7 +105,7 @@ def test_plans_that_cannot_be(store):
         Trainer(store.folder, store, replace(RECIPE, model=replace(MODEL, vocabulary_size=99)))
 
 
-@pytest.mark.parametrize("form", ["shared", "separate", "mixture"])
+@pytest.mark.parametrize("form", ["shared", "separate", "mixture", "adapted", "lstm"])
 def test_killed_run_goes_on_exactly(tmp_path, store, form):
     recipe = replace(RECIPE.with_model(form=form), samples=9, optim=replace(RECIPE.optim, steps=8))
     whole = train(tmp_path / "whole", store, recipe).trained.model.state_dict()

@@ -359,7 +359,7 @@ def open_kind(path):
         (lambda arrays, meta: arrays.update(bias=arrays["bias"][1:]), "do not fit each other"),
         (lambda arrays, meta: arrays["bias"].fill(np.nan), "NaN"),
         (lambda arrays, meta: arrays["weight_scale.1"].fill(np.nan), r"'weight_scale\.1' holds NaN"),
-        (lambda arrays, meta: meta.update(context=99), "context: expected 1 to 8"),
+        (lambda arrays, meta: meta.update(context=99), "context: expected 1 to 12"),
         (lambda arrays, meta: meta.pop("trunk"), "trunk"),
         (lambda arrays, meta: arrays.update(embedding=arrays["embedding"].astype(np.float32)), "not of type"),
     ],

@@ -1,0 +1,109 @@
+"""A language model over pieces as a scorer of words: the log-probability of a word is the sum of its pieces'."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+from lm.neural import NeuralScorer
+from lm.scorer import Scorer
+from lm.vocabulary import UNKNOWN_ID
+
+_CROWD = 4096  # states kept before the scorer asks which of them still matter
+_MASK = (1 << 64) - 1
+
+
+class PieceScorer:
+    """Words over a scorer of pieces, alone or mixed with an n-gram; a `RememberingScorer`, so it is for one search.
+
+    A state stands for one of each. Words that the n-gram lacks are spelled all the same: it gives them nothing.
+    """
+
+    def __init__(
+        self,
+        inner: NeuralScorer,
+        cut: Callable[[int], Sequence[int]],
+        *,
+        ngram: Scorer | None = None,
+        n_ngram_words: int = 0,
+        share: float = 1.0,
+    ) -> None:
+        """Score words.
+
+        Args:
+            inner: the model, over ids of pieces, with no n-gram of its own.
+            cut: pieces of a word id, one at least.
+            ngram: the other scorer, over word ids.
+            n_ngram_words: word ids from this on are unknown to it.
+            share: of the model where there is an n-gram, above 0 and at most 1.
+        """
+        if not 0 < share <= 1:
+            raise ValueError(f"share is {share}, expected a number above 0 and at most 1")
+        self.inner, self.cut, self.ngram, self.n_ngram_words, self.share = inner, cut, ngram, n_ngram_words, share
+        self._pairs: dict[int, tuple[int, int]] = {}
+        self._kept: dict[int, tuple[int, int]] | None = None  # pairs of before the preview, while there is one
+
+    def start(self) -> int:
+        """State before the first word."""
+        return self._keep(self.inner.start(), self.ngram.start() if self.ngram else 0)
+
+    def step(self, state: int, word: int) -> tuple[int, float]:
+        """Next state, and natural log-probability of word id `word` after `state`."""
+        inner, ngram = self._pairs[state]
+        total = 0.0
+        for piece in self.cut(word):
+            inner, log_prob = self.inner.step(inner, piece)
+            total += log_prob
+        if self.ngram is None:
+            return self._keep(inner, 0), total
+        is_known = word < self.n_ngram_words
+        after, log_prob = self.ngram.step(ngram, word if is_known else UNKNOWN_ID)
+        return self._keep(inner, after), self._mixed(total, log_prob if is_known else -math.inf)
+
+    def finish(self, state: int) -> float:
+        """Natural log-probability of the end after `state`."""
+        inner, ngram = self._pairs[state]
+        end = self.inner.finish(inner)
+        return self._mixed(end, self.ngram.finish(ngram)) if self.ngram else end
+
+    def prepare(self, states: Iterable[int]) -> None:
+        """Run the model's hidden layers for those of the states that it has not seen yet, together."""
+        self.inner.prepare([self._pairs[state][0] for state in states])
+
+    def is_crowded(self) -> bool:
+        """Whether many states are kept, here or by the model."""
+        return self._kept is None and (len(self._pairs) >= _CROWD or self.inner.is_crowded())
+
+    def retain(self, states: Iterable[int]) -> None:
+        """Forget all states but these."""
+        self._pairs = {state: self._pairs[state] for state in states}
+        self.inner.retain(sorted({inner for inner, _ in self._pairs.values()}))
+
+    def begin_preview(self) -> None:
+        """Keep nothing for good until `end_preview`."""
+        self._kept = dict(self._pairs)
+        self.inner.begin_preview()
+
+    def end_preview(self) -> None:
+        """Forget the states that came up since `begin_preview`."""
+        assert self._kept is not None
+        self._pairs, self._kept = self._kept, None
+        self.inner.end_preview()
+
+    def _mixed(self, pieces: float, ngram: float) -> float:
+        highest = max(pieces, ngram)
+        if highest == -math.inf:
+            return highest
+        mixed = self.share * math.exp(pieces - highest) + (1 - self.share) * math.exp(ngram - highest)
+        return highest + math.log(mixed) if mixed else -math.inf
+
+    def _keep(self, inner: int, ngram: int) -> int:
+        state = _hashed(_hashed(0, inner), ngram) >> 1
+        self._pairs.setdefault(state, (inner, ngram))
+        return state
+
+
+def _hashed(state: int, value: int) -> int:
+    """64 bits of a hash, the same in the native search."""
+    state = ((state ^ (value + 1)) * 0x9E3779B97F4A7C15) & _MASK
+    return state ^ (state >> 29)
