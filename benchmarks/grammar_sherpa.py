@@ -37,6 +37,7 @@ from benchmarks.sherpa import MAX_ACTIVE, Model, Pair, compare, encode, pad, she
 from export.grammar_graph import build_grammar_graph
 from export.openfst import write_openfst
 from lm.grammar.grammar import Grammar
+from lm.grammar.pronouncing import pronounce_words
 from lm.grammar.scorer import GrammarScorer
 from lm.lexicon import Lexicon
 from lm.lexicon_build import assemble_lexicon
@@ -84,7 +85,8 @@ def compare_kind(
     write_openfst(path, graph)
     encoder_path, tokens, listed, ngram = map(bundle.file, ("encoder.onnx", "tokens.txt", "lexicon.bin", "ngram.bin"))
     model = Model(encoder_path, tokens, listed, ngram, decoding)
-    lexicon = assemble_lexicon(words, language.pronouncer.pronounce(words[3:]), np.zeros(len(words)))
+    pronounced = pronounce_words(grammar.automaton, language.pronouncer)
+    lexicon = assemble_lexicon(words, {word: pronounced[word] for word in words[3:]}, np.zeros(len(words)))
     encoder, recognizer = OnnxEncoder(model.encoder), sherpa_recognizer(model, path)
     like_sherpa = replace(
         decoding, semiring="tropical", beam_size=MAX_ACTIVE, beam_threshold=NO_LIMIT, token_threshold=NO_LIMIT,
