@@ -175,7 +175,14 @@ def committed_ratios(sheet: Path, bundle: str) -> Mapping[str, float]:
 
 
 def compare(committed: Mapping[str, float], now: Mapping[str, float]) -> list[Comparison]:
-    """Every ratio that both have; what only one has (a recogniser that is not installed) is left out."""
+    """Every ratio of the sheet; those to recognisers that are not installed are left out.
+
+    Raises:
+        ResultError: another one is missing: the sheet is of another version of this check.
+    """
+    peers = tuple(f"time.engine/{peer}" for peer in PEERS)
+    if missing := [name for name in committed if name not in now and name not in peers]:
+        raise ResultError(f"the sheet has ratios that were not measured now: {', '.join(missing)}; write it again")
     return [Comparison(name, value, now[name]) for name, value in committed.items() if name in now]
 
 

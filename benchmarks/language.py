@@ -33,6 +33,7 @@ from lm.corpus import read_lines
 from lm.kenlm_model import KenlmScorer
 from lm.ngram import NgramModel, NgramScorer
 from lm.perplexity import measure_perplexity
+from lm.pieces import begin_words
 from lm.scorer import Scorer
 from lm.train.checkpoint import Checkpoint, TrainedModel, read_adapter
 from lm.train.evaluate import evaluate
@@ -125,8 +126,10 @@ class Bench:
             adapter = read_adapter(entry["adapter"], trained.model) if "adapter" in entry else None
             names = trained.model.config.applications
             application = names.index(domain) if trained.model.config.knows_applications else 0
-            utterances = [encode([line], self._ids) for line in self._lines[domain]]
-            found = evaluate(trained.model, utterances, trained.unknown_log_share, application, adapter)
+            ids = trained.pieces or self._ids
+            utterances = [encode([line], ids, self._ids) for line in self._lines[domain]]
+            begins = begin_words(trained.words)
+            found = evaluate(trained.model, utterances, trained.unknown_log_share, application, adapter, begins)
             perplexity[domain] = found.perplexity.value
             times.append(microseconds(trained.model, application, adapter))
             steps[path] = Checkpoint.open(path).step

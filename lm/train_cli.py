@@ -344,9 +344,9 @@ def neural_perplexity(
         raise ValueError(f"{checkpoint} has a network for each application: give --application {'|'.join(names)}")
     number = names.index(application) if application else 0
     changed = read_adapter(adapter, trained.model) if adapter else None
-    begins = begin_words(trained.words)
+    begins, known = begin_words(trained.words), frozenset(words)
     for path in texts:
-        utterances = [encode([line], trained.ids) for line in read_lines(path)]
+        utterances = [encode([line], trained.ids, known) for line in read_lines(path)]
         found = evaluate(trained.model, utterances, trained.unknown_log_share, number, changed, begins)
         say(f"{path.name}: log Z {found.log_z_mean:.3f}, standard deviation {found.log_z_deviation:.3f}")
         yield found.perplexity

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import tarfile
+import zlib
 from dataclasses import asdict
 from pathlib import Path
 
@@ -109,7 +110,7 @@ def _unpack_runtime(package: Path | None, folder: Path) -> str:
             for name in RUNTIME_FILES:
                 (folder / name).write_bytes(_read(archive, f"package/dist/{name}"))
             return str(about["version"])
-    except (tarfile.TarError, KeyError, ValueError, OSError) as error:
+    except (tarfile.TarError, KeyError, ValueError, OSError, EOFError, zlib.error) as error:
         if isinstance(error, OptionError):
             raise
         raise OptionError(f"{package}: not the npm package onnxruntime-web ({error}); {advice}") from None

@@ -75,6 +75,8 @@ def difference(model: AcousticModel, encoder: OnnxEncoder, chunk_frames: int) ->
 def _difference(expected: FloatArray, found: FloatArray) -> float:
     if expected.shape != found.shape:
         return float("inf")
+    if not (np.isfinite(expected).all() and np.isfinite(found).all()):
+        return float("inf")
     visible = np.maximum(expected, found) > VISIBLE
     return float(np.abs(expected - found)[visible].max())
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from itertools import groupby
@@ -49,13 +49,16 @@ class TokenArray:
     """Of the words, those that the word list lacks."""
 
 
-def encode(utterances: Iterable[Sequence[str]], ids: Ids) -> Tokens:
-    """Ids of the words of utterances, or of their pieces, one after another, each utterance ended by `</s>`."""
+def encode(utterances: Iterable[Sequence[str]], ids: Ids, known: Container[str] | None = None) -> Tokens:
+    """Ids of the words of utterances, or of their pieces, one after another, each utterance ended by `</s>`.
+
+    Words that are not `known`, where that is given, are `<unk>`: so pieces compare with a word list.
+    """
     cut = lru_cache(_CUTS)(ids.cut) if isinstance(ids, Pieces) else lambda word: (ids.get(word, UNKNOWN_ID),)
     buffer = array("I")
     for words in utterances:
         for word in words:
-            buffer.extend(cut(word))
+            buffer.extend(cut(word) if known is None or word in known else (UNKNOWN_ID,))
         buffer.append(END_ID)
     return np.frombuffer(buffer, np.uintc).astype(np.uint32)
 

@@ -13,6 +13,7 @@ from benchmarks import device, device_check, device_report, engine, footprint, p
 from benchmarks.cli import main
 from benchmarks.corpus import Clip, write_wav
 from benchmarks.macs import encoder_macs, graph_macs
+from benchmarks.report import ResultError
 
 HEADER = {
     "kind": "device", "date": "2030-01-01T00:00:00Z", "command": "asr-bench device", "commit": None,
@@ -246,10 +247,15 @@ def test_calibration_rounds_are_taken_in_turn(selftest):
 
 
 def test_only_what_exceeds_its_tolerance_is_worse():
-    committed = {"time.a/b": 2.0, "memory.c": 100.0, "bytes.d": 1000.0, "time.engine/absent": 1.0}
+    committed = {"time.a/b": 2.0, "memory.c": 100.0, "bytes.d": 1000.0, "time.engine/pocketsphinx": 1.0}
     now = {"time.a/b": 2.9, "memory.c": 121.0, "bytes.d": 900.0, "time.engine/new": 1.0}
     found = {c.name: c.is_worse for c in device_check.compare(committed, now)}
     assert found == {"time.a/b": False, "memory.c": True, "bytes.d": False}
+
+
+def test_a_sheet_with_other_ratios_is_refused():
+    with pytest.raises(ResultError, match=r"were not measured now: memory\.old; write it again"):
+        device_check.compare({"memory.old": 1.0, "time.engine/pocketsphinx": 1.0}, {"memory.new": 1.0})
 
 
 @pytest.mark.parametrize(("factor", "status"), [(1.05, 0), (1.3, 1), (2.0, 1)])

@@ -29,7 +29,7 @@ from export.targets.base import MARKER  # noqa: E402
 from export.targets.parity import measure_parity  # noqa: E402
 from export.targets.registry import TARGETS, write_target  # noqa: E402
 from export.targets.runners import TargetFolder, greedy_phonemes  # noqa: E402
-from export.targets.weights import difference, encoder_model  # noqa: E402
+from export.targets.weights import _difference, difference, encoder_model  # noqa: E402
 from lm.phones import PHONEMES  # noqa: E402
 
 TOOLS = {"executorch": "executorch.exir", "litert": "litert_torch", "coreml": "coremltools"}
@@ -304,6 +304,12 @@ def test_parity_wants_an_export_of_the_same_bundle(tmp_path, clip, english, open
         measure_parity(tmp_path / "ort", opened(plain_graph()), [clip])
     with pytest.raises(OptionError, match="no audio"):
         measure_parity(tmp_path / "ort", english, [])
+
+
+def test_nan_is_no_small_difference():
+    expected, found = np.zeros((2, 3), np.float32), np.zeros((2, 3), np.float32)
+    found[1, 2] = np.nan
+    assert _difference(expected, found) == float("inf")
 
 
 def test_parity_notices_another_model(tmp_path, clip, english):

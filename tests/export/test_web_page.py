@@ -76,6 +76,7 @@ def test_without_onnxruntime_web_the_error_says_how_to_get_it(tiny_bundle, tmp_p
     [
         (lambda path: path.unlink(), "no such file"),
         (lambda path: path.write_bytes(b"<html>"), "not the npm package"),
+        (lambda path: path.write_bytes(path.read_bytes()[:200]), "not the npm package"),
         (lambda path: write_package(path, name="onnxruntime-node"), "found onnxruntime-node"),
         (lambda path: write_package(path, files=RUNTIME_FILES[:1]), "not the npm package"),
     ],

@@ -21,7 +21,9 @@ from lm.vocabulary import SPECIAL_WORDS  # noqa: E402
 from tests.lm.toy_language import MODEL  # noqa: E402
 
 PARTS = [BEGIN, BEGIN + "a", "a", "b", "ab", BEGIN + "ba", BEGIN + "one", "o", "n", "e", BEGIN + "two", BEGIN + "on"]
-PIECES = Pieces((*SPECIAL_WORDS, *PARTS), (0.0,) * 3 + tuple(-2.0 - 0.125 * number**0.5 for number in range(len(PARTS))))
+PIECES = Pieces(
+    (*SPECIAL_WORDS, *PARTS), (0.0,) * 3 + tuple(-2.0 - 0.125 * number**0.5 for number in range(len(PARTS)))
+)
 LONGEST = 3
 
 
