@@ -69,13 +69,20 @@ class GrammarScorer : public WordScorer {
     GrammarTable table_;
 };
 
-class ConstrainedScorer : public WordScorer {
+struct ConstrainedState {
+    int64_t inner, constraint;
+    bool operator==(const ConstrainedState& other) const {
+        return inner == other.inner && constraint == other.constraint;
+    }
+};
+
+class ConstrainedScorer : public OuterScorer<ConstrainedState> {
   public:
     // Per word: its id in `inner`, and what the grammar itself gives it (log; minus infinity: nothing).
     ConstrainedScorer(GrammarTable table, WordScorer& inner, std::vector<uint32_t> inner_words,
                       std::vector<float> own_log_prob, double inner_log_share)
-        : table_(std::move(table)),
-          inner_(inner),
+        : OuterScorer(inner),
+          table_(std::move(table)),
           inner_words_(std::move(inner_words)),
           own_log_prob_(std::move(own_log_prob)),
           inner_log_share_(inner_log_share) {}
@@ -83,7 +90,7 @@ class ConstrainedScorer : public WordScorer {
     int64_t start() override { return keep({inner_.start(), table_.start()}); }
 
     Step step(int64_t state, uint32_t word) override {
-        const Pair pair = found(state);
+        const ConstrainedState pair = found(state);
         const int64_t following = table_.follow(pair.constraint, word);
         if (following < 0) return {state, GrammarScorer::kForbidden};
         const Step step = inner_.step(pair.inner, inner_words_.at(word));
@@ -92,12 +99,10 @@ class ConstrainedScorer : public WordScorer {
     }
 
     double finish(int64_t state) override {
-        const Pair pair = found(state);
+        const ConstrainedState pair = found(state);
         return table_.is_final(pair.constraint) ? inner_.finish(pair.inner) : GrammarScorer::kForbidden;
     }
 
-    bool needs_interpreter() const override { return inner_.needs_interpreter(); }
-    void prepare(const std::vector<int64_t>& states) override { inner_.prepare(inner_states(states)); }
     void prepare_words(const std::vector<StateWord>& asked) override {
         std::vector<StateWord> inner;
         for (const auto& [state, word] : asked)
@@ -105,41 +110,27 @@ class ConstrainedScorer : public WordScorer {
                 inner.push_back({found(state).inner, inner_words_.at(word)});
         inner_.prepare_words(inner);
     }
-    bool is_crowded() const override {
-        return !pairs_.is_preview() && (pairs_.kept().size() >= kCrowd || inner_.is_crowded());
+
+    void retain(const std::vector<int64_t>& states) override {
+        OuterScorer::retain(states);
+        ids_.clear();
+        for (const auto& [state, pair] : pairs_.kept()) ids_.emplace(pair, state);
     }
+
     void begin_preview() override {
-        pairs_.begin_preview();
-        inner_.begin_preview();
+        OuterScorer::begin_preview();
         first_of_preview_ = next_id_;
     }
     void end_preview() override {
-        pairs_.end_preview();
-        inner_.end_preview();
-        for (const Pair& pair : passing_) ids_.erase(pair);
+        OuterScorer::end_preview();
+        for (const ConstrainedState& pair : passing_) ids_.erase(pair);
         passing_.clear();
         next_id_ = first_of_preview_;
     }
 
-    void retain(const std::vector<int64_t>& states) override {
-        const std::vector<int64_t> inner = inner_states(states);
-        std::unordered_map<int64_t, Pair> kept;
-        for (const int64_t state : states) kept.emplace(state, found(state));
-        ids_.clear();
-        for (const auto& [state, pair] : kept) ids_.emplace(pair, state);
-        pairs_.replace(std::move(kept));
-        inner_.retain(inner);
-    }
-
   private:
-    static constexpr size_t kCrowd = 4096;  // as _CROWD in scorer.py
-
-    struct Pair {
-        int64_t inner, constraint;
-        bool operator==(const Pair& other) const { return inner == other.inner && constraint == other.constraint; }
-    };
     struct PairHash {
-        size_t operator()(const Pair& pair) const {
+        size_t operator()(const ConstrainedState& pair) const {
             return mix(mix(0, static_cast<uint64_t>(pair.inner)), static_cast<uint64_t>(pair.constraint));
         }
     };
@@ -149,7 +140,7 @@ class ConstrainedScorer : public WordScorer {
         return best + std::log1p(std::exp(std::min(a, b) - best));
     }
 
-    int64_t keep(const Pair& pair) {
+    int64_t keep(const ConstrainedState& pair) {
         const auto [place, is_new] = ids_.try_emplace(pair, next_id_);
         if (!is_new) return place->second;
         if (pairs_.is_preview()) passing_.push_back(pair);
@@ -157,26 +148,12 @@ class ConstrainedScorer : public WordScorer {
         return next_id_++;
     }
 
-    const Pair& found(int64_t state) {
-        const Pair* const pair = pairs_.find(state);
-        if (!pair) throw std::out_of_range("the grammar has forgotten this state");
-        return *pair;
-    }
-
-    std::vector<int64_t> inner_states(const std::vector<int64_t>& states) {
-        std::vector<int64_t> inner;
-        for (const int64_t state : states) inner.push_back(found(state).inner);
-        return inner;
-    }
-
     GrammarTable table_;
-    WordScorer& inner_;
     const std::vector<uint32_t> inner_words_;
     const std::vector<float> own_log_prob_;
     const double inner_log_share_;
-    States<Pair> pairs_;
-    std::unordered_map<Pair, int64_t, PairHash> ids_;
-    std::vector<Pair> passing_;  // that came up in a preview
+    std::unordered_map<ConstrainedState, int64_t, PairHash> ids_;
+    std::vector<ConstrainedState> passing_;  // that came up in a preview
     int64_t next_id_ = 0, first_of_preview_ = 0;
 };
 

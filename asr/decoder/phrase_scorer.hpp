@@ -20,15 +20,20 @@ struct PhraseTable {
     const double *lent, *earned;
 };
 
-class PhraseScorer : public WordScorer {
+struct PhraseState {
+    int64_t inner;
+    uint32_t node;
+};
+
+class PhraseScorer : public OuterScorer<PhraseState> {
   public:
     PhraseScorer(const PhraseTable& table, WordScorer& inner, uint32_t inner_words, double unlisted_log_share)
-        : table_(table), inner_(inner), inner_words_(inner_words), unlisted_log_share_(unlisted_log_share) {}
+        : OuterScorer(inner), table_(table), inner_words_(inner_words), unlisted_log_share_(unlisted_log_share) {}
 
     int64_t start() override { return keep({inner_.start(), 0}); }
 
     Step step(int64_t state, uint32_t word) override {
-        const Pair pair = found(state);
+        const PhraseState pair = found(state);
         const bool is_known = word < inner_words_;
         const Step inner = inner_.step(pair.inner, is_known ? word : kUnknownWord);
         const uint32_t next = follow(pair.node, word);
@@ -38,61 +43,21 @@ class PhraseScorer : public WordScorer {
     }
 
     double finish(int64_t state) override {
-        const Pair pair = found(state);
+        const PhraseState pair = found(state);
         return inner_.finish(pair.inner) - table_.lent[pair.node];
     }
 
-    bool needs_interpreter() const override { return inner_.needs_interpreter(); }
-    void prepare(const std::vector<int64_t>& states) override {
-        std::vector<int64_t> inner;
-        for (const int64_t state : states) inner.push_back(found(state).inner);
-        inner_.prepare(inner);
-    }
     void prepare_words(const std::vector<StateWord>& asked) override {
         std::vector<StateWord> inner;
         for (const auto& [state, word] : asked)
             inner.push_back({found(state).inner, word < inner_words_ ? word : kUnknownWord});
         inner_.prepare_words(inner);
     }
-    bool is_crowded() const override {
-        return !pairs_.is_preview() && (pairs_.kept().size() >= kCrowd || inner_.is_crowded());
-    }
-    void begin_preview() override {
-        pairs_.begin_preview();
-        inner_.begin_preview();
-    }
-    void end_preview() override {
-        pairs_.end_preview();
-        inner_.end_preview();
-    }
-
-    void retain(const std::vector<int64_t>& states) override {
-        std::unordered_map<int64_t, Pair> kept;
-        std::vector<int64_t> inner;
-        for (const int64_t state : states) {
-            kept.emplace(state, found(state));
-            inner.push_back(found(state).inner);
-        }
-        pairs_.replace(std::move(kept));
-        inner_.retain(inner);
-    }
 
   private:
     static constexpr uint32_t kUnknownWord = 0;
-    static constexpr size_t kCrowd = 4096;  // as _CROWD in phrases.py
 
-    struct Pair {
-        int64_t inner;
-        uint32_t node;
-    };
-
-    const Pair& found(int64_t state) {
-        const Pair* const pair = pairs_.find(state);
-        if (!pair) throw std::out_of_range("the phrases have forgotten this state");
-        return *pair;
-    }
-
-    int64_t keep(const Pair& pair) {
+    int64_t keep(const PhraseState& pair) {
         const uint64_t hash = mix(mix(0, static_cast<uint64_t>(pair.inner) + 1), uint64_t{pair.node} + 1);
         const auto state = static_cast<int64_t>(hash >> 1);
         pairs_.keep(state, pair);
@@ -110,10 +75,8 @@ class PhraseScorer : public WordScorer {
     }
 
     const PhraseTable table_;
-    WordScorer& inner_;
     const uint32_t inner_words_;
     const double unlisted_log_share_;
-    States<Pair> pairs_;
 };
 
 }  // namespace sottovoce

@@ -17,18 +17,22 @@
 
 namespace sottovoce {
 
-class PieceScorer : public WordScorer {
+struct PieceState {
+    int64_t inner, ngram;
+};
+
+class PieceScorer : public OuterScorer<PieceState> {
   public:
     using Cut = std::function<std::vector<uint32_t>(uint32_t word)>;
 
     // `ngram`, which may be missing, knows `ngram_words` words and speaks for 1 - share.
     PieceScorer(WordScorer& inner, Cut cut, WordScorer* ngram, size_t ngram_words, double share)
-        : inner_(inner), cut_(std::move(cut)), ngram_(ngram), ngram_words_(ngram_words), share_(share) {}
+        : OuterScorer(inner), cut_(std::move(cut)), ngram_(ngram), ngram_words_(ngram_words), share_(share) {}
 
     int64_t start() override { return keep({inner_.start(), ngram_ ? ngram_->start() : 0}); }
 
     Step step(int64_t state, uint32_t word) override {
-        const Pair pair = found(state);
+        const PieceState pair = found(state);
         Step inner{pair.inner, 0.0};
         for (const uint32_t piece : pieces(word)) {
             const Step next = inner_.step(inner.state, piece);
@@ -41,15 +45,13 @@ class PieceScorer : public WordScorer {
     }
 
     double finish(int64_t state) override {
-        const Pair pair = found(state);
+        const PieceState pair = found(state);
         return ngram_ ? mixed(inner_.finish(pair.inner), ngram_->finish(pair.ngram)) : inner_.finish(pair.inner);
     }
 
     bool needs_interpreter() const override {
         return inner_.needs_interpreter() || (ngram_ && ngram_->needs_interpreter());
     }
-
-    void prepare(const std::vector<int64_t>& states) override { inner_.prepare(inner_states(states)); }
 
     // Pieces of a word but the last are asked for here, those of all words together.
     void prepare_words(const std::vector<StateWord>& asked) override {
@@ -68,35 +70,9 @@ class PieceScorer : public WordScorer {
         }
     }
 
-    bool is_crowded() const override {
-        return !pairs_.is_preview() && (pairs_.kept().size() >= kCrowd || inner_.is_crowded());
-    }
-
-    void retain(const std::vector<int64_t>& states) override {
-        const std::vector<int64_t> inner = inner_states(states);
-        std::unordered_map<int64_t, Pair> kept;
-        for (const int64_t state : states) kept.emplace(state, found(state));
-        pairs_.replace(std::move(kept));
-        inner_.retain(inner);
-    }
-
-    void begin_preview() override {
-        pairs_.begin_preview();
-        inner_.begin_preview();
-    }
-    void end_preview() override {
-        pairs_.end_preview();
-        inner_.end_preview();
-    }
-
   private:
     static constexpr uint32_t kUnknownWord = 0;
-    static constexpr size_t kCrowd = 4096;  // as _CROWD in piece_scorer.py
     static constexpr double kNever = -std::numeric_limits<double>::infinity();
-
-    struct Pair {
-        int64_t inner, ngram;
-    };
 
     const std::vector<uint32_t>& pieces(uint32_t word) {
         const auto place = cuts_.find(word);
@@ -109,31 +85,17 @@ class PieceScorer : public WordScorer {
         return highest + std::log(share_ * std::exp(pieces - highest) + (1 - share_) * std::exp(ngram - highest));
     }
 
-    const Pair& found(int64_t state) {
-        const Pair* const pair = pairs_.find(state);
-        if (!pair) throw std::out_of_range("the language model has forgotten this state");
-        return *pair;
-    }
-
-    int64_t keep(const Pair& pair) {
+    int64_t keep(const PieceState& pair) {
         const uint64_t hash = mix(mix(0, static_cast<uint64_t>(pair.inner) + 1), static_cast<uint64_t>(pair.ngram) + 1);
         const auto state = static_cast<int64_t>(hash >> 1);
         pairs_.keep(state, pair);
         return state;
     }
 
-    std::vector<int64_t> inner_states(const std::vector<int64_t>& states) {
-        std::vector<int64_t> inner;
-        for (const int64_t state : states) inner.push_back(found(state).inner);
-        return inner;
-    }
-
-    WordScorer& inner_;
     const Cut cut_;
     WordScorer* const ngram_;
     const size_t ngram_words_;
     const double share_;
-    States<Pair> pairs_;
     std::unordered_map<uint32_t, std::vector<uint32_t>> cuts_;
 };
 

@@ -93,6 +93,56 @@ class States {
     bool is_preview_ = false;
 };
 
+// A scorer over another one, whose states stand for one of the inner scorer's and something else.
+template <typename Pair>  // with a member `inner`
+class OuterScorer : public WordScorer {
+  public:
+    bool needs_interpreter() const override { return inner_.needs_interpreter(); }
+    void prepare(const std::vector<int64_t>& states) override { inner_.prepare(inner_states(states)); }
+
+    bool is_crowded() const override {
+        return !pairs_.is_preview() && (pairs_.kept().size() >= kCrowd || inner_.is_crowded());
+    }
+
+    void retain(const std::vector<int64_t>& states) override {
+        const std::vector<int64_t> inner = inner_states(states);
+        std::unordered_map<int64_t, Pair> kept;
+        for (const int64_t state : states) kept.emplace(state, found(state));
+        pairs_.replace(std::move(kept));
+        inner_.retain(inner);
+    }
+
+    void begin_preview() override {
+        pairs_.begin_preview();
+        inner_.begin_preview();
+    }
+    void end_preview() override {
+        pairs_.end_preview();
+        inner_.end_preview();
+    }
+
+  protected:
+    explicit OuterScorer(WordScorer& inner) : inner_(inner) {}
+
+    const Pair& found(int64_t state) {
+        const Pair* const pair = pairs_.find(state);
+        if (!pair) throw std::out_of_range("the scorer has forgotten this state");
+        return *pair;
+    }
+
+    std::vector<int64_t> inner_states(const std::vector<int64_t>& states) {
+        std::vector<int64_t> inner;
+        for (const int64_t state : states) inner.push_back(found(state).inner);
+        return inner;
+    }
+
+    WordScorer& inner_;
+    States<Pair> pairs_;
+
+  private:
+    static constexpr size_t kCrowd = 4096;  // as _CROWD in phrases.py, piece_scorer.py and grammar/scorer.py
+};
+
 class NullScorer final : public WordScorer {
   public:
     int64_t start() override { return 0; }
