@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lm.arrayfile import ArrayFile, ArrayFileError, open_array_file
-from lm.scorer import Scorer
+from lm.scorer import Scorer, mixed
 from lm.vocabulary import END_ID, START_ID, UNKNOWN_ID
 
 FloatArray = npt.NDArray[np.float32]
@@ -39,7 +39,6 @@ that kept them apart would be filled with hypotheses that differ in long-gone wo
 CROWD = 4096
 """Contexts kept before the scorer asks to be told which of them still matter."""
 _DTYPES = {"embedding": "|u1", "embedding_scale": "<f2", "bias": "<f2", "unknown_log_share": "<f2"}
-_MASK = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -251,8 +250,7 @@ def context_state(words: Sequence[int]) -> int:
     """The state of a context: 63 bits of a hash of its last words, the same in the native search."""
     state = 0
     for word in words[-STATE_WORDS:]:
-        state = ((state ^ (word + 1)) * 0x9E3779B97F4A7C15) & _MASK
-        state ^= state >> 29
+        state = mixed(state, word)
     return state >> 1
 
 

@@ -19,15 +19,14 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from lm.scorer import RememberingScorer, Scorer
+from lm.outer_scorer import OuterScorer
+from lm.scorer import Scorer
 from lm.vocabulary import UNKNOWN_ID
 
 MAX_PHRASES = 10_000
 MAX_WEIGHT = 10.0
 UNLISTED_LOG_SHARE = -10.0
 """Log of the share of `<unk>`'s probability that a word outside the inner scorer's word list gets."""
-_CROWD = 4096  # states kept before the scorer asks which of them still matter
-_MASK = (1 << 64) - 1
 _SHAPES = "expected text, (text, weight), (text, sounds-like) or (text, sounds-like, weight)"
 
 Entry: TypeAlias = "str | tuple[str, float] | tuple[str, str] | tuple[str, str, float]"
@@ -187,7 +186,7 @@ def compile_phrases(phrases: Iterable[tuple[Sequence[int], Sequence[float]]]) ->
     )
 
 
-class PhraseScorer:
+class PhraseScorer(OuterScorer):
     """An inner scorer's log-probabilities plus the boosts of phrases; a `RememberingScorer`, so it is for one search.
 
     Words that the inner scorer does not know are `<unk>` to it.
@@ -201,10 +200,8 @@ class PhraseScorer:
             phrases: their automaton.
             n_inner_words: word ids from this on are unknown to `inner`.
         """
-        self.inner, self.phrases, self.n_inner_words = inner, phrases, n_inner_words
-        self._remembering = inner if isinstance(inner, RememberingScorer) else None
-        self._pairs: dict[int, tuple[int, int]] = {}
-        self._kept: dict[int, tuple[int, int]] | None = None  # pairs of before the preview, while there is one
+        super().__init__(inner)
+        self.phrases, self.n_inner_words = phrases, n_inner_words
 
     def start(self) -> int:
         """State before the first word."""
@@ -225,44 +222,3 @@ class PhraseScorer:
         """Log-probability of the end after `state`, less what a phrase that is left unfinished gives back."""
         inner, node = self._pairs[state]
         return self.inner.finish(inner) - float(self.phrases.lent[node])
-
-    def prepare(self, states: Iterable[int]) -> None:
-        """Have the inner scorer prepare."""
-        if self._remembering:
-            self._remembering.prepare([self._pairs[state][0] for state in states])
-
-    def is_crowded(self) -> bool:
-        """Whether many states are kept, here or by the inner scorer."""
-        if self._kept is not None:
-            return False
-        return len(self._pairs) >= _CROWD or (self._remembering is not None and self._remembering.is_crowded())
-
-    def retain(self, states: Iterable[int]) -> None:
-        """Forget all states but these."""
-        self._pairs = {state: self._pairs[state] for state in states}
-        if self._remembering:
-            self._remembering.retain(sorted({inner for inner, _ in self._pairs.values()}))
-
-    def begin_preview(self) -> None:
-        """Keep nothing for good until `end_preview`."""
-        self._kept = dict(self._pairs)
-        if self._remembering:
-            self._remembering.begin_preview()
-
-    def end_preview(self) -> None:
-        """Forget the states that came up since `begin_preview`."""
-        assert self._kept is not None
-        self._pairs, self._kept = self._kept, None
-        if self._remembering:
-            self._remembering.end_preview()
-
-    def _keep(self, inner: int, node: int) -> int:
-        state = _mixed(_mixed(0, inner), node) >> 1
-        self._pairs[state] = inner, node
-        return state
-
-
-def _mixed(state: int, value: int) -> int:
-    """64 bits of a hash, the same in the native search."""
-    state = ((state ^ (value + 1)) * 0x9E3779B97F4A7C15) & _MASK
-    return state ^ (state >> 29)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
-from lm.neural import NeuralScorer
+from lm.outer_scorer import OuterScorer
 from lm.scorer import Scorer
 from lm.vocabulary import UNKNOWN_ID
 
-_CROWD = 4096  # states kept before the scorer asks which of them still matter
-_MASK = (1 << 64) - 1
 
-
-class PieceScorer:
+class PieceScorer(OuterScorer):
     """Words over a scorer of pieces, alone or mixed with an n-gram; a `RememberingScorer`, so it is for one search.
 
     A state stands for one of each. Words that the n-gram lacks are spelled all the same: it gives them nothing.
@@ -21,7 +18,7 @@ class PieceScorer:
 
     def __init__(
         self,
-        inner: NeuralScorer,
+        inner: Scorer,
         cut: Callable[[int], Sequence[int]],
         *,
         ngram: Scorer | None = None,
@@ -39,9 +36,8 @@ class PieceScorer:
         """
         if not 0 < share <= 1:
             raise ValueError(f"share is {share}, expected a number above 0 and at most 1")
-        self.inner, self.cut, self.ngram, self.n_ngram_words, self.share = inner, cut, ngram, n_ngram_words, share
-        self._pairs: dict[int, tuple[int, int]] = {}
-        self._kept: dict[int, tuple[int, int]] | None = None  # pairs of before the preview, while there is one
+        super().__init__(inner)
+        self.cut, self.ngram, self.n_ngram_words, self.share = cut, ngram, n_ngram_words, share
 
     def start(self) -> int:
         """State before the first word."""
@@ -66,44 +62,9 @@ class PieceScorer:
         end = self.inner.finish(inner)
         return self._mixed(end, self.ngram.finish(ngram)) if self.ngram else end
 
-    def prepare(self, states: Iterable[int]) -> None:
-        """Run the model's hidden layers for those of the states that it has not seen yet, together."""
-        self.inner.prepare([self._pairs[state][0] for state in states])
-
-    def is_crowded(self) -> bool:
-        """Whether many states are kept, here or by the model."""
-        return self._kept is None and (len(self._pairs) >= _CROWD or self.inner.is_crowded())
-
-    def retain(self, states: Iterable[int]) -> None:
-        """Forget all states but these."""
-        self._pairs = {state: self._pairs[state] for state in states}
-        self.inner.retain(sorted({inner for inner, _ in self._pairs.values()}))
-
-    def begin_preview(self) -> None:
-        """Keep nothing for good until `end_preview`."""
-        self._kept = dict(self._pairs)
-        self.inner.begin_preview()
-
-    def end_preview(self) -> None:
-        """Forget the states that came up since `begin_preview`."""
-        assert self._kept is not None
-        self._pairs, self._kept = self._kept, None
-        self.inner.end_preview()
-
     def _mixed(self, pieces: float, ngram: float) -> float:
         highest = max(pieces, ngram)
         if highest == -math.inf:
             return highest
         mixed = self.share * math.exp(pieces - highest) + (1 - self.share) * math.exp(ngram - highest)
         return highest + math.log(mixed) if mixed else -math.inf
-
-    def _keep(self, inner: int, ngram: int) -> int:
-        state = _hashed(_hashed(0, inner), ngram) >> 1
-        self._pairs.setdefault(state, (inner, ngram))
-        return state
-
-
-def _hashed(state: int, value: int) -> int:
-    """64 bits of a hash, the same in the native search."""
-    state = ((state ^ (value + 1)) * 0x9E3779B97F4A7C15) & _MASK
-    return state ^ (state >> 29)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol, runtime_checkable
 
+_MASK = (1 << 64) - 1
+
 
 class Scorer(Protocol):
     """A language model over word ids. A state is one int: hypotheses fork for free, equal states have equal futures."""
@@ -56,3 +58,9 @@ class NullScorer:
     def finish(self, state: int) -> float:
         """Return 0."""
         return 0.0
+
+
+def mixed(state: int, value: int) -> int:
+    """64 bits of a hash of `value` on top of `state`, the same in the native search."""
+    state = ((state ^ (value + 1)) * 0x9E3779B97F4A7C15) & _MASK
+    return state ^ (state >> 29)

@@ -13,7 +13,6 @@
 #include <utility>
 #include <vector>
 
-#include "history.hpp"
 #include "word_scorer.hpp"
 
 namespace sottovoce {
@@ -69,14 +68,7 @@ class GrammarScorer : public WordScorer {
     GrammarTable table_;
 };
 
-struct ConstrainedState {
-    int64_t inner, constraint;
-    bool operator==(const ConstrainedState& other) const {
-        return inner == other.inner && constraint == other.constraint;
-    }
-};
-
-class ConstrainedScorer : public OuterScorer<ConstrainedState> {
+class ConstrainedScorer : public OuterScorer {
   public:
     // Per word: its id in `inner`, and what the grammar itself gives it (log; minus infinity: nothing).
     ConstrainedScorer(GrammarTable table, WordScorer& inner, std::vector<uint32_t> inner_words,
@@ -90,8 +82,8 @@ class ConstrainedScorer : public OuterScorer<ConstrainedState> {
     int64_t start() override { return keep({inner_.start(), table_.start()}); }
 
     Step step(int64_t state, uint32_t word) override {
-        const ConstrainedState pair = found(state);
-        const int64_t following = table_.follow(pair.constraint, word);
+        const Pair pair = found(state);
+        const int64_t following = table_.follow(pair.own, word);
         if (following < 0) return {state, GrammarScorer::kForbidden};
         const Step step = inner_.step(pair.inner, inner_words_.at(word));
         const double model = step.log_prob + inner_log_share_, own = own_log_prob_.at(word);
@@ -99,62 +91,28 @@ class ConstrainedScorer : public OuterScorer<ConstrainedState> {
     }
 
     double finish(int64_t state) override {
-        const ConstrainedState pair = found(state);
-        return table_.is_final(pair.constraint) ? inner_.finish(pair.inner) : GrammarScorer::kForbidden;
+        const Pair pair = found(state);
+        return table_.is_final(pair.own) ? inner_.finish(pair.inner) : GrammarScorer::kForbidden;
     }
 
     void prepare_words(const std::vector<StateWord>& asked) override {
         std::vector<StateWord> inner;
         for (const auto& [state, word] : asked)
-            if (table_.follow(found(state).constraint, word) >= 0)
+            if (table_.follow(found(state).own, word) >= 0)
                 inner.push_back({found(state).inner, inner_words_.at(word)});
         inner_.prepare_words(inner);
     }
 
-    void retain(const std::vector<int64_t>& states) override {
-        OuterScorer::retain(states);
-        ids_.clear();
-        for (const auto& [state, pair] : pairs_.kept()) ids_.emplace(pair, state);
-    }
-
-    void begin_preview() override {
-        OuterScorer::begin_preview();
-        first_of_preview_ = next_id_;
-    }
-    void end_preview() override {
-        OuterScorer::end_preview();
-        for (const ConstrainedState& pair : passing_) ids_.erase(pair);
-        passing_.clear();
-        next_id_ = first_of_preview_;
-    }
-
   private:
-    struct PairHash {
-        size_t operator()(const ConstrainedState& pair) const {
-            return mix(mix(0, static_cast<uint64_t>(pair.inner)), static_cast<uint64_t>(pair.constraint));
-        }
-    };
-
     static double sum_of_logs(double a, double b) {
         const double best = std::max(a, b);
         return best + std::log1p(std::exp(std::min(a, b) - best));
-    }
-
-    int64_t keep(const ConstrainedState& pair) {
-        const auto [place, is_new] = ids_.try_emplace(pair, next_id_);
-        if (!is_new) return place->second;
-        if (pairs_.is_preview()) passing_.push_back(pair);
-        pairs_.keep(next_id_, pair);
-        return next_id_++;
     }
 
     GrammarTable table_;
     const std::vector<uint32_t> inner_words_;
     const std::vector<float> own_log_prob_;
     const double inner_log_share_;
-    std::unordered_map<ConstrainedState, int64_t, PairHash> ids_;
-    std::vector<ConstrainedState> passing_;  // that came up in a preview
-    int64_t next_id_ = 0, first_of_preview_ = 0;
 };
 
 }  // namespace sottovoce

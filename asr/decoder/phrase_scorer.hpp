@@ -9,7 +9,6 @@
 #include <utility>
 #include <vector>
 
-#include "history.hpp"
 #include "word_scorer.hpp"
 
 namespace sottovoce {
@@ -20,12 +19,7 @@ struct PhraseTable {
     const double *lent, *earned;
 };
 
-struct PhraseState {
-    int64_t inner;
-    uint32_t node;
-};
-
-class PhraseScorer : public OuterScorer<PhraseState> {
+class PhraseScorer : public OuterScorer {
   public:
     PhraseScorer(const PhraseTable& table, WordScorer& inner, uint32_t inner_words, double unlisted_log_share)
         : OuterScorer(inner), table_(table), inner_words_(inner_words), unlisted_log_share_(unlisted_log_share) {}
@@ -33,18 +27,19 @@ class PhraseScorer : public OuterScorer<PhraseState> {
     int64_t start() override { return keep({inner_.start(), 0}); }
 
     Step step(int64_t state, uint32_t word) override {
-        const PhraseState pair = found(state);
+        const Pair pair = found(state);
+        const auto node = static_cast<uint32_t>(pair.own);
         const bool is_known = word < inner_words_;
         const Step inner = inner_.step(pair.inner, is_known ? word : kUnknownWord);
-        const uint32_t next = follow(pair.node, word);
+        const uint32_t next = follow(node, word);
         const double log_prob = is_known ? inner.log_prob : inner.log_prob + unlisted_log_share_;
-        const double boost = table_.lent[next] - table_.lent[pair.node] + table_.earned[next];
+        const double boost = table_.lent[next] - table_.lent[node] + table_.earned[next];
         return {keep({inner.state, next}), log_prob + boost};
     }
 
     double finish(int64_t state) override {
-        const PhraseState pair = found(state);
-        return inner_.finish(pair.inner) - table_.lent[pair.node];
+        const Pair pair = found(state);
+        return inner_.finish(pair.inner) - table_.lent[pair.own];
     }
 
     void prepare_words(const std::vector<StateWord>& asked) override {
@@ -56,13 +51,6 @@ class PhraseScorer : public OuterScorer<PhraseState> {
 
   private:
     static constexpr uint32_t kUnknownWord = 0;
-
-    int64_t keep(const PhraseState& pair) {
-        const uint64_t hash = mix(mix(0, static_cast<uint64_t>(pair.inner) + 1), uint64_t{pair.node} + 1);
-        const auto state = static_cast<int64_t>(hash >> 1);
-        pairs_.keep(state, pair);
-        return state;
-    }
 
     uint32_t follow(uint32_t node, uint32_t word) const {
         for (;;) {

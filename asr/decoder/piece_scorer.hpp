@@ -12,16 +12,11 @@
 #include <utility>
 #include <vector>
 
-#include "history.hpp"
 #include "word_scorer.hpp"
 
 namespace sottovoce {
 
-struct PieceState {
-    int64_t inner, ngram;
-};
-
-class PieceScorer : public OuterScorer<PieceState> {
+class PieceScorer : public OuterScorer {
   public:
     using Cut = std::function<std::vector<uint32_t>(uint32_t word)>;
 
@@ -32,7 +27,7 @@ class PieceScorer : public OuterScorer<PieceState> {
     int64_t start() override { return keep({inner_.start(), ngram_ ? ngram_->start() : 0}); }
 
     Step step(int64_t state, uint32_t word) override {
-        const PieceState pair = found(state);
+        const Pair pair = found(state);
         Step inner{pair.inner, 0.0};
         for (const uint32_t piece : pieces(word)) {
             const Step next = inner_.step(inner.state, piece);
@@ -40,13 +35,13 @@ class PieceScorer : public OuterScorer<PieceState> {
         }
         if (!ngram_) return {keep({inner.state, 0}), inner.log_prob};
         const bool is_known = word < ngram_words_;
-        const Step ngram = ngram_->step(pair.ngram, is_known ? word : kUnknownWord);
+        const Step ngram = ngram_->step(pair.own, is_known ? word : kUnknownWord);
         return {keep({inner.state, ngram.state}), mixed(inner.log_prob, is_known ? ngram.log_prob : kNever)};
     }
 
     double finish(int64_t state) override {
-        const PieceState pair = found(state);
-        return ngram_ ? mixed(inner_.finish(pair.inner), ngram_->finish(pair.ngram)) : inner_.finish(pair.inner);
+        const Pair pair = found(state);
+        return ngram_ ? mixed(inner_.finish(pair.inner), ngram_->finish(pair.own)) : inner_.finish(pair.inner);
     }
 
     bool needs_interpreter() const override {
@@ -83,13 +78,6 @@ class PieceScorer : public OuterScorer<PieceState> {
         const double highest = std::max(pieces, ngram);
         if (highest == kNever) return kNever;
         return highest + std::log(share_ * std::exp(pieces - highest) + (1 - share_) * std::exp(ngram - highest));
-    }
-
-    int64_t keep(const PieceState& pair) {
-        const uint64_t hash = mix(mix(0, static_cast<uint64_t>(pair.inner) + 1), static_cast<uint64_t>(pair.ngram) + 1);
-        const auto state = static_cast<int64_t>(hash >> 1);
-        pairs_.keep(state, pair);
-        return state;
     }
 
     const Cut cut_;

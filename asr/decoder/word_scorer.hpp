@@ -11,6 +11,8 @@
 #include <utility>
 #include <vector>
 
+#include "history.hpp"
+
 namespace sottovoce {
 
 // IEEE half precision, for which C++17 has no type.
@@ -93,8 +95,12 @@ class States {
     bool is_preview_ = false;
 };
 
-// A scorer over another one, whose states stand for one of the inner scorer's and something else.
-template <typename Pair>  // with a member `inner`
+// A state of the inner scorer, and something of the outer one's own.
+struct Pair {
+    int64_t inner, own;
+};
+
+// The twin of OuterScorer in lm/outer_scorer.py: what scorers over another one share.
 class OuterScorer : public WordScorer {
   public:
     bool needs_interpreter() const override { return inner_.needs_interpreter(); }
@@ -124,6 +130,13 @@ class OuterScorer : public WordScorer {
   protected:
     explicit OuterScorer(WordScorer& inner) : inner_(inner) {}
 
+    int64_t keep(const Pair& pair) {
+        const uint64_t hash = mix(mix(0, static_cast<uint64_t>(pair.inner) + 1), static_cast<uint64_t>(pair.own) + 1);
+        const auto state = static_cast<int64_t>(hash >> 1);
+        pairs_.keep(state, pair);
+        return state;
+    }
+
     const Pair& found(int64_t state) {
         const Pair* const pair = pairs_.find(state);
         if (!pair) throw std::out_of_range("the scorer has forgotten this state");
@@ -140,7 +153,7 @@ class OuterScorer : public WordScorer {
     States<Pair> pairs_;
 
   private:
-    static constexpr size_t kCrowd = 4096;  // as _CROWD in phrases.py, piece_scorer.py and grammar/scorer.py
+    static constexpr size_t kCrowd = 4096;  // as CROWD in outer_scorer.py
 };
 
 class NullScorer final : public WordScorer {

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
 
 from lm.grammar.automaton import DEAD
 from lm.grammar.spoken import SpokenAutomaton
-from lm.scorer import RememberingScorer, Scorer
+from lm.outer_scorer import OuterScorer
+from lm.scorer import Scorer
 
 _NEVER = float("-inf")
-_CROWD = 4096  # states kept before the scorer asks which of them still matter
 _SPELLINGS = 20_000
 
 
@@ -50,7 +50,7 @@ class GrammarScorer:
         return self.automaton.is_final(state)
 
 
-class ConstrainedScorer:
+class ConstrainedScorer(OuterScorer):
     """A grammar over a language model: what may follow is scored by the model; a `RememberingScorer`.
 
     The grammar's own words may have a share of the probability whatever the model says, since a model of sentences
@@ -73,18 +73,14 @@ class ConstrainedScorer:
             inner_words: (W,) the model's id of each word of the grammar's lexicon.
             own_shares: of the probability, by the ids of words; less than 1 together, and the model has the rest.
         """
-        self.grammar, self.inner = grammar, inner
+        super().__init__(inner)
+        self.grammar = grammar
         self.inner_words = np.asarray(inner_words, np.uint32)
         shares = own_shares or {}
         self.inner_log_share = math.log1p(-sum(shares.values()))
         self.own_log_prob = np.full(len(self.inner_words), _NEVER, np.float32)
         for word, share in shares.items():
             self.own_log_prob[word] = math.log(share)
-        self._remembering = inner if isinstance(inner, RememberingScorer) else None
-        self._ids: dict[tuple[int, int], int] = {}
-        self._pairs: dict[int, tuple[int, int]] = {}
-        self._next_id = 0
-        self._first_of_preview: int | None = None  # states from this on came up in the preview, while there is one
 
     def start(self) -> int:
         """State before the first word."""
@@ -104,44 +100,3 @@ class ConstrainedScorer:
         """The model's log-probability that this is the end; minus infinity where the grammar has more to come."""
         inner, constraint = self._pairs[state]
         return self.inner.finish(inner) if self.grammar.is_final(constraint) else _NEVER
-
-    def prepare(self, states: Iterable[int]) -> None:
-        """Have the model prepare."""
-        if self._remembering:
-            self._remembering.prepare([self._pairs[state][0] for state in states])
-
-    def is_crowded(self) -> bool:
-        """Whether many states are kept, here or by the model."""
-        if self._first_of_preview is not None:
-            return False
-        return len(self._pairs) >= _CROWD or (self._remembering is not None and self._remembering.is_crowded())
-
-    def retain(self, states: Iterable[int]) -> None:
-        """Forget all states but these."""
-        self._pairs = {state: self._pairs[state] for state in states}
-        self._ids = {pair: state for state, pair in self._pairs.items()}
-        if self._remembering:
-            self._remembering.retain(sorted({inner for inner, _ in self._ids}))
-
-    def begin_preview(self) -> None:
-        """Keep nothing for good until `end_preview`."""
-        self._first_of_preview = self._next_id
-        if self._remembering:
-            self._remembering.begin_preview()
-
-    def end_preview(self) -> None:
-        """Forget the states that came up since `begin_preview`."""
-        assert self._first_of_preview is not None
-        for state in range(self._first_of_preview, self._next_id):
-            del self._ids[self._pairs.pop(state)]
-        self._next_id, self._first_of_preview = self._first_of_preview, None
-        if self._remembering:
-            self._remembering.end_preview()
-
-    def _keep(self, inner: int, constraint: int) -> int:
-        state = self._ids.get((inner, constraint))
-        if state is None:
-            state = self._ids[inner, constraint] = self._next_id
-            self._pairs[state] = inner, constraint
-            self._next_id += 1
-        return state

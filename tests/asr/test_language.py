@@ -91,7 +91,7 @@ def test_the_model_may_serve_some_domains_only(bundle, edit_manifest, speak):
 
 @pytest.fixture
 def piece_bundle(make_bundle, tmp_path):
-    """Bundle whose language model spells: it expects the letters of "spot", and is half mixed with the n-gram."""
+    """Bundle whose language model spells: all pieces are as likely, and the n-gram has half of the probability."""
     parts, folder = tmp_path / "parts", tmp_path / "pieces"
     folder.mkdir()
     texts = (*SPECIAL_WORDS, BEGIN, *sorted(set("".join(SPOKEN)) - {BEGIN}), BEGIN + "spot")

@@ -312,14 +312,11 @@ def test_slicing_and_previews_change_nothing(neural, lexicon, seed, cuts):
     assert listened(whole, frames(seed), [])[0] == listened(sliced, frames(seed), cuts, looks_ahead=True)[0]
 
 
-@pytest.mark.parametrize("make_search", [LexiconSearch, native.NativeSearch])
-def test_forgetting_changes_nothing(neural, lexicon, make_search, monkeypatch):
-    if make_search is native.NativeSearch and not native.available():
-        pytest.skip("the native search is not built")
+def test_forgetting_changes_nothing(neural, lexicon, monkeypatch):
     log_probs, found = frames(5, 300), []
     monkeypatch.setattr("lm.neural.STATE_WORDS", 6)  # a forgotten state may come back with other old pieces
     for crowd in (10**6, 10):
-        monkeypatch.setattr("lm.piece_scorer._CROWD", crowd)
-        search = make_search(lexicon, scorer_of(neural, "mixed"), DecodingConfig(beam_size=8, stable_after_frames=20))
+        monkeypatch.setattr("lm.outer_scorer.CROWD", crowd)
+        search = LexiconSearch(lexicon, scorer_of(neural, "mixed"), DecodingConfig(beam_size=8, stable_after_frames=20))
         found.append(fields(listened(search, log_probs, [100])[0]))
     assert found[0] == found[1]
