@@ -42,6 +42,15 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "asr-export", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
+    _add_checkpoint_commands(commands)
+    _add_bundle_commands(commands)
+    _add_graph_commands(commands)
+    sweep_cli.add_arguments(commands)
+    target_commands.add_arguments(commands)
+    return parser.parse_args(argv)
+
+
+def _add_checkpoint_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     encoder = commands.add_parser("encoder", help="write the streaming encoder, int8 unless --float")
     encoder.add_argument("--checkpoint", type=Path, required=True)
     encoder.add_argument("--float", action="store_true", help="keep float32")
@@ -62,6 +71,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     lm.add_argument("--model", type=Path, required=True, help="checkpoint or run of `asr-lm train`, of the form shared")
     lm.add_argument("--adapter", type=Path, action="append", default=[], help="folder of `asr-lm adapt`")
     lm.add_argument("--out", type=Path, required=True, help="folder to write")
+
+
+def _add_bundle_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     shrink = commands.add_parser("shrink", help="write a smaller bundle: fewer words, a shorter n-gram")
     shrink.add_argument("--bundle", type=Path, help="default: the embedded one")
     shrink.add_argument("--words", type=int, required=True, help="keep so many, the most frequent ones")
@@ -72,6 +84,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     chunk.add_argument("--encoder", type=Path, required=True)
     chunk.add_argument("--chunk-ms", type=int, required=True)
     chunk.add_argument("--out", type=Path, required=True)
+    web = commands.add_parser("web", help="write a static page that recognises speech in the browser")
+    web.add_argument("bundle", type=Path, nargs="?", help="folder of the bundle; without it, the English one")
+    web.add_argument("out", type=Path, help="folder")
+    web.add_argument("--chunk-ms", type=int, default=640)
+    web.add_argument("--onnxruntime-web", type=Path, help="what `npm pack onnxruntime-web` wrote")
+
+
+def _add_graph_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     graph = commands.add_parser("graph", help="write a decoding graph of some words, for sherpa-onnx")
     graph.add_argument("--bundle", type=Path, required=True)
     graph.add_argument("--words", type=Path, help="words to know, one a line")
@@ -92,14 +112,6 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     grammar.add_argument("--bundle", type=Path, required=True)
     grammar.add_argument("--out", type=Path, required=True, help="folder")
-    web = commands.add_parser("web", help="write a static page that recognises speech in the browser")
-    web.add_argument("bundle", type=Path, nargs="?", help="folder of the bundle; without it, the English one")
-    web.add_argument("out", type=Path, help="folder")
-    web.add_argument("--chunk-ms", type=int, default=640)
-    web.add_argument("--onnxruntime-web", type=Path, help="what `npm pack onnxruntime-web` wrote")
-    sweep_cli.add_arguments(commands)
-    target_commands.add_arguments(commands)
-    return parser.parse_args(argv)
 
 
 def run_encoder(args: argparse.Namespace) -> None:

@@ -166,8 +166,13 @@ def run_pieces(args: argparse.Namespace) -> None:
     from lm.train.tokens import TokenStore, word_counts, write_pieces
 
     store = TokenStore.open(args.tokens)
-    pieces = Pieces.open(args.pieces) if args.pieces else train_pieces(word_counts(store), args.size)
-    write_pieces(store, pieces, args.out)
+    if args.pieces:
+        pieces = Pieces.open(args.pieces)
+    else:
+        say(f"finding {args.size} pieces for {len(store.words)} words (a minute or two)")
+        pieces = train_pieces(word_counts(store), args.size)
+    say(f"cutting the words into {len(pieces)} pieces")
+    write_pieces(store, pieces, args.out, progress=progress)
     _print_tokens(TokenStore.open(args.out))
 
 

@@ -118,3 +118,9 @@ def test_importing_the_engine_does_not_load_onnxruntime():
     code = "import asr, sys; print('onnxruntime' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert run.stdout.strip() == "False"
+
+
+def test_a_recognizer_does_without_openssl_and_grammars():
+    code = "import asr, sys; asr.Recognizer(); print(*{'_hashlib', 'ssl', 'lm.grammar.grammar'} & set(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert run.stdout.split() == []

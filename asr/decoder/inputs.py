@@ -1,4 +1,4 @@
-"""What both searches ask of the log-probabilities they are given."""
+"""What both searches share: what they ask of log-probabilities, and how wide a preview is."""
 
 from __future__ import annotations
 

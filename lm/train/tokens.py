@@ -114,10 +114,15 @@ def write_tokens(
     replace_folder(folder, write)
 
 
-def write_pieces(store: TokenStore, pieces: Pieces, folder: Path) -> None:
-    """Write the token arrays of `store`, which are of words, as such of pieces; words that it lacks stay `<unk>`."""
+def write_pieces(
+    store: TokenStore, pieces: Pieces, folder: Path, *, progress: Callable[[Iterable[str]], Iterable[str]] = iter
+) -> None:
+    """Write the token arrays of `store`, which are of words, as such of pieces; words that it lacks stay `<unk>`.
+
+    `progress` wraps the words while they are cut.
+    """
     cuts = [np.array([number] if number <= END_ID else pieces.cut(word), np.uint32) for number, word in
-            enumerate(store.words)]  # fmt: skip
+            enumerate(progress(store.words))]  # fmt: skip
     lengths = np.array([len(cut) for cut in cuts])
     firsts, flat = np.cumsum(lengths) - lengths, np.concatenate(cuts)
 

@@ -22,3 +22,21 @@ def store(tmp_path, text_dir):
     from toy_language import write_store
 
     return write_store(tmp_path, text_dir)
+
+
+@pytest.fixture(scope="module")
+def neural_folder(tmp_path_factory):
+    """A neural language model, two adapters and a lexicon; shared, so do not change it."""
+    from toy_neural import write_toy_model
+
+    neural_folder = tmp_path_factory.mktemp("lm")
+    write_toy_model(neural_folder)
+    return neural_folder
+
+
+@pytest.fixture(scope="module")
+def neural_model(neural_folder):
+    """That model, open."""
+    from lm.onnx_lm import OnnxLanguageModel
+
+    return OnnxLanguageModel(neural_folder / "lm.onnx", neural_folder / "lm.bin")
