@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from asr.config import DecodingConfig
 from asr.decoder import create_search
 from asr.errors import OptionError
 from asr.grammar_stream import ON_REJECT, Constraint
@@ -29,13 +30,28 @@ _ADDRESS_LOG_PROB = -8.0
 OWN_SHARE = 0.5
 """Of the probability in open places that take no space, as in an e-mail address: for the grammar's own words."""
 
+_CLOSED: Mapping[str, Any] = {"word_score": 0.0, "stable_after_frames": 1500}
+_WIDTHS: Sequence[Mapping[str, Any]] = (
+    {**_CLOSED, "beam_size": 100, "beam_threshold": 25.0, "token_threshold": 12.0},
+    {**_CLOSED, "beam_size": 400, "beam_threshold": 50.0, "token_threshold": 30.0},
+)
+"""Settings of the quick and the thorough search of grammars that leave no place open."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """What a grammar's streams share."""
+
+    lexicon: Lexicon
+    own_shares: Mapping[int, float]
+
 
 class Constraints:
     """Grammars of one recogniser; what a grammar's words need is worked out once."""
 
     def __init__(self, language: Language, rejection: RejectionWeights) -> None:
         self._language, self._rejection = language, rejection
-        self._lexicons: WeakKeyDictionary[Grammar, Lexicon] = WeakKeyDictionary()
+        self._known: WeakKeyDictionary[Grammar, _Words] = WeakKeyDictionary()
 
     def prepare(self, grammar: Grammar, domain: str | None, on_reject: str) -> Constraint:
         """The grammar's side of a new stream.
@@ -45,13 +61,17 @@ class Constraints:
         """
         if on_reject not in ON_REJECT:
             raise OptionError(f"on_reject: expected one of {', '.join(ON_REJECT)}, found {on_reject!r}")
-        lexicon = self._lexicons.get(grammar)
-        if lexicon is None:
-            lexicon = self._lexicons[grammar] = self._lexicon(grammar)
+        words = self._known.get(grammar)
+        if words is None:
+            lexicon = self._lexicon(grammar)
+            words = self._known[grammar] = _Words(lexicon, _own_shares(grammar, lexicon))
         decoding = self._language.decoding(domain)
-        constrained = self._decoding(grammar, decoding)
-        search = create_search(lexicon, self._scorer(grammar, lexicon, domain), constrained)
-        return Constraint(grammar, search, lexicon.word, self._rejection, constrained, decoding, on_reject)
+        settings = [decoding] if grammar.automaton.is_open else [replace(decoding, **width) for width in _WIDTHS]
+        searches = [create_search(words.lexicon, self._scorer(grammar, words, domain), each) for each in settings]
+        thorough = searches[1] if len(searches) > 1 else None
+        return Constraint(
+            grammar, searches[0], thorough, words.lexicon.word, self._rejection, settings[0], decoding, on_reject
+        )
 
     def _lexicon(self, grammar: Grammar) -> Lexicon:
         """The grammar's own words; where any word may be said in places, those of the recogniser too."""
@@ -70,23 +90,15 @@ class Constraints:
         spellings = [*SPECIAL_WORDS, *sorted(spoken)]
         return assemble_lexicon(spellings, spoken, np.zeros(len(spellings)))
 
-    def _scorer(self, grammar: Grammar, lexicon: Lexicon, domain: str | None) -> Scorer:
+    def _scorer(self, grammar: Grammar, words: _Words, domain: str | None) -> Scorer:
+        lexicon = words.lexicon
         constraint = GrammarScorer(grammar.automaton, lexicon.word)
         if not grammar.automaton.is_open:
             return constraint
         ids = np.arange(len(lexicon))
         ids[self._language.n_scored_words(lexicon) :] = 0  # <unk>
         inner = self._language.scorer(domain, lexicon)
-        return ConstrainedScorer(constraint, inner, ids, own_shares=_own_shares(grammar, lexicon))
-
-    def _decoding(self, grammar: Grammar, free: DecodingConfig) -> DecodingConfig:
-        if grammar.automaton.is_open:
-            return free
-        # What was said first may turn out wrong only much later, where nothing that the grammar allows goes on: so
-        # little is given up early. In noise most words of a match are not what each frame's best labels say.
-        return replace(
-            free, word_score=0.0, beam_size=400, beam_threshold=50.0, token_threshold=30.0, stable_after_frames=1500
-        )
+        return ConstrainedScorer(constraint, inner, ids, own_shares=words.own_shares)
 
 
 def _own_shares(grammar: Grammar, lexicon: Lexicon) -> dict[int, float]:

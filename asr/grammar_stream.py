@@ -1,8 +1,8 @@
 """A stream whose speech must match a grammar, while free decoding listens beside it and competes.
 
-Both searches read the same frames. What the grammar's search finds is written as the pattern wants it; how well it
-explains the audio, alone and next to the free reading, tells whether that was said at all. The whole stream is one
-utterance: a pause does not end it, it is only reported.
+All searches read the same frames. What the grammar's search finds is written as the pattern wants it; how well it
+explains the audio, alone and next to the free reading, tells whether that was said at all. If not, a more thorough
+search may find a match that was. The whole stream is one utterance: a pause does not end it, it is only reported.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from asr.confidence import word_confidence
 from asr.config import DecodingConfig
 from asr.decoder import PathWord, Reading, Search
+from asr.grammar_search import GrammarSearch, LateSearch
 from asr.rejection import Evidence, RejectionWeights, acceptance
 from asr.stream import Stream, StreamSettings
 from asr.types import Capture, FloatArray, GrammarMatch, Partial, Result, Seconds, Word
@@ -38,15 +39,26 @@ class Constraint:
 
     grammar: Grammar
     search: Search
+    thorough: Search | None
+    """One that gives up less, for speech in which the other finds no match that is accepted."""
     spell: Callable[[int], str]
-    """Spelling of a word id of that search."""
+    """Spelling of a word id of these searches."""
     weights: RejectionWeights
     decoding: DecodingConfig
-    """Settings of that search."""
+    """What these searches weigh words with."""
     free_decoding: DecodingConfig
     """Settings of the free search."""
     on_reject: str = "best"
     """Text of speech that was rejected: the best match, or nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """What a search of the grammar has found."""
+
+    candidates: Sequence[_Candidate]
+    evidence: Evidence
+    confidence: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,23 +85,25 @@ class GrammarStream(Stream):
     ) -> None:
         super().__init__(encoder, search, spell, settings, unspeakable)
         self._constraint = constraint
-        self._certain: list[PathWord] = []  # words of the grammar's search that will not change
+        self._quick = GrammarSearch(constraint.search)
+        self._thorough = LateSearch(constraint.thorough) if constraint.thorough else None
         self.evidence: Evidence | None = None
         """What the acceptance was judged by, once the stream has been finished."""
         self._free_language = 0.0  # what the language model adds to the free search's score
 
     def _advance(self, log_probs: FloatArray) -> None:
         super()._advance(log_probs)
-        self._constraint.search.advance(log_probs)
-        self._certain += self._constraint.search.take_stable()
+        self._quick.advance(log_probs)
+        if self._thorough:
+            self._thorough.advance(log_probs)
 
     def _is_endpoint(self) -> bool:
         return False
 
     def _partial(self) -> Partial:
-        automaton, search = self._constraint.grammar.automaton, self._constraint.search
-        words = self._spoken([*self._certain, *self._newest(search)])
-        stable, _ = automaton.prefix(self._spoken(self._certain))
+        automaton, search = self._constraint.grammar.automaton, self._quick.search
+        words = self._spoken([*self._quick.certain, *self._newest(search)])
+        stable, _ = automaton.prefix(self._spoken(self._quick.certain))
         text = "".join(automaton.prefix(words))
         if not text.startswith(stable):
             return Partial(stable, "", joiner="")
@@ -101,21 +115,18 @@ class GrammarStream(Stream):
         free = self._search.finish_many(1)
         self._commit(free[0].words if free else [])
         free_text = self._words.text(0)
-        candidates = self._candidates()
-        if not candidates:
+        free_score = (free[0].score - self._free_language) if free else 0.0
+        threshold = self._constraint.weights.threshold
+        found = self._judged(self._quick, free_score)
+        if self._thorough and (found is None or found.confidence < threshold):
+            found = self._judged(self._thorough, free_score) or found
+        if found is None:
             return Result((), duration, GrammarMatch("", False, 0.0, {}, free_text))
-        best = candidates[0]
-        heard = best.reading.words
-        self.evidence = Evidence(
-            score=best.reading.score - _language_share(best.reading.words, self._constraint.decoding),
-            free_score=(free[0].score - self._free_language) if free else 0.0,
-            n_frames=heard[-1].end_frame - heard[0].start_frame if heard else 0,
-        )
-        confidence = acceptance(self._constraint.weights, self.evidence)
-        is_accepted = confidence >= self._constraint.weights.threshold
+        self.evidence, confidence, best = found.evidence, found.confidence, found.candidates[0]
+        is_accepted = confidence >= threshold
         is_shown = is_accepted or self._constraint.on_reject == "best"
         words = self._timed(best.reading.words, duration)
-        groups = self._groups(candidates, words, confidence) if is_shown else {}
+        groups = self._groups(found.candidates, words, confidence) if is_shown else {}
         match = GrammarMatch(best.writing.text if is_shown else "", is_accepted, confidence, groups, free_text)
         return Result(words if is_shown else (), duration, match)
 
@@ -127,13 +138,22 @@ class GrammarStream(Stream):
     def _spoken(self, words: Sequence[PathWord]) -> list[str]:
         return [self._constraint.spell(word.word) for word in words]
 
-    def _candidates(self) -> list[_Candidate]:
+    def _judged(self, search: GrammarSearch, free_score: float) -> _Judged | None:
+        """What a search has found, and how probable it is that this was said; None if it has found nothing."""
+        candidates = self._candidates(search.readings(READINGS))
+        if not candidates:
+            return None
+        best = candidates[0].reading
+        evidence = Evidence(
+            score=best.score - _language_share(best.words, self._constraint.decoding),
+            free_score=free_score,
+            n_frames=best.words[-1].end_frame - best.words[0].start_frame if best.words else 0,
+        )
+        return _Judged(candidates, evidence, acceptance(self._constraint.weights, evidence))
+
+    def _candidates(self, readings: Sequence[Reading]) -> list[_Candidate]:
         """Texts by the probability of all their readings, most probable first."""
         automaton = self._constraint.grammar.automaton
-        readings = [
-            Reading([*self._certain, *reading.words], reading.score)
-            for reading in self._constraint.search.finish_many(READINGS)
-        ]
         by_text: defaultdict[str, list[tuple[Writing, Reading]]] = defaultdict(list)
         for reading in readings:
             for writing in automaton.writings(self._spoken(reading.words))[:1]:

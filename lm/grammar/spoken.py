@@ -290,9 +290,10 @@ class SpokenAutomaton:
         runs = {chars: ""}
         for letter in spelling:
             following: dict[int, str] = {}
+            cases = (letter,) if letter.upper() == letter else (letter, letter.upper())
             for state, text in runs.items():
-                for written in dict.fromkeys((letter, letter.upper())):
-                    after = self.chars.run(state, written)
+                for written in cases:
+                    after = self.chars.step(state, written) if len(written) == 1 else self.chars.run(state, written)
                     if after != DEAD:
                         following.setdefault(after, text + written)
             runs = following

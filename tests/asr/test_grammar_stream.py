@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import asr
+from asr import grammar_search
 from asr.bundle import default_bundle_path
 from asr.rejection import Evidence, RejectionWeights, acceptance
 
@@ -141,6 +142,31 @@ def test_both_searches_agree(recognizer, speak, monkeypatch, search):
     monkeypatch.setenv("SOTTOVOCE_SEARCH", search)
     for grammar in (ORDER, asr.Grammar(r"stop .+")):
         assert transcribe(recognizer, speak("stop tack"), grammar).text.lower() == "stop tack"
+
+
+@pytest.mark.parametrize("held", [5, 10**6])
+@pytest.mark.parametrize("block", [1600, 100_000])
+def test_what_the_quick_search_misses_the_thorough_one_finds(recognizer, speak, monkeypatch, held, block):
+    speech = speak("stop tack")
+    expected = transcribe(recognizer, speech, ORDER)
+    readings = grammar_search.GrammarSearch.readings
+    monkeypatch.setattr(grammar_search, "HELD_FRAMES", held)
+    monkeypatch.setattr(
+        grammar_search.GrammarSearch,
+        "readings",
+        lambda self, count: [] if type(self) is grammar_search.GrammarSearch else readings(self, count),
+    )
+    stream = recognizer.create_stream(grammar=ORDER)
+    for start in range(0, len(speech.samples), block):
+        stream.accept(speech.samples[start : start + block])
+    result = stream.finish()
+    assert (result.text, result.words) == (expected.text, expected.words)
+    assert result.confidence == pytest.approx(expected.confidence, abs=1e-6)  # a wider beam adds up more
+
+
+def test_a_match_that_is_accepted_asks_for_no_thorough_search(recognizer, speak, monkeypatch):
+    monkeypatch.setattr(grammar_search.LateSearch, "readings", lambda self, count: pytest.fail("was asked"))
+    assert transcribe(recognizer, speak("stop cat"), ORDER).accepted
 
 
 @pytest.mark.parametrize(
