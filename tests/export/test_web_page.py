@@ -24,7 +24,7 @@ from asr.errors import ChunkSizeError, OptionError
 from export.cli import main
 from export.targets.web import RUNTIME_FILES, write_web
 
-DRIVER = Path(__file__).with_name("web_page.mjs")
+DRIVER = Path(__file__).parents[2] / "benchmarks" / "web_page.mjs"
 PACKAGE, PLAYWRIGHT = os.environ.get("SOTTOVOCE_ONNXRUNTIME_WEB"), os.environ.get("SOTTOVOCE_PLAYWRIGHT")
 CHROMIUM = os.environ.get("SOTTOVOCE_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 needs_package = pytest.mark.skipif(

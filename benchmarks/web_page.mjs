@@ -1,5 +1,5 @@
 // Drives the web page in Chromium, without a screen. The task comes in as JSON on standard input, what was seen goes
-// out the same way; test_web_page.py says what is in them.
+// out the same way; benchmarks/web.py and tests/export/test_web_page.py say what is in them.
 
 import { createReadStream, existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
