@@ -31,6 +31,9 @@ READINGS = 20
 """Best readings of the grammar's search that are written out and compared."""
 READING_SCALE = 0.5
 """Factor of the readings' scores when they are weighed against each other: frames are not independent."""
+TWO_ZEROS = frozenset(("zero", "oh"))
+TWO_ZEROS_COST = 4.0
+"""Of a reading in which the digit 0 is said in two ways, in nats: a letter O sounds like the second one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,16 +158,16 @@ class GrammarStream(Stream):
         """Texts by the probability of all their readings, most probable first."""
         automaton = self._constraint.grammar.automaton
         by_text: defaultdict[str, list[tuple[Writing, Reading]]] = defaultdict(list)
+        weights: defaultdict[str, float] = defaultdict(float)
+        best = max((reading.score for reading in readings), default=0.0)
         for reading in readings:
-            for writing in automaton.writings(self._spoken(reading.words))[:1]:
+            spoken = self._spoken(reading.words)
+            behind = reading.score - best - (TWO_ZEROS_COST if TWO_ZEROS.issubset(spoken) else 0.0)
+            for writing in automaton.writings(spoken)[:1]:
                 by_text[writing.text].append((writing, reading))
+                weights[writing.text] += math.exp(READING_SCALE * behind)
         if not by_text:
             return []
-        best = max(reading.score for reading in readings)
-        weights = {
-            text: sum(math.exp(READING_SCALE * (reading.score - best)) for _, reading in found)
-            for text, found in by_text.items()
-        }
         total = sum(weights.values())
         candidates = [_Candidate(*by_text[text][0], weights[text] / total) for text in by_text]
         return sorted(candidates, key=lambda candidate: -candidate.share)

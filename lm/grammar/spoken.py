@@ -30,6 +30,8 @@ _MOST_SILENT = 3  # in a row
 _MOST_STATES = 200_000
 _MOST_KNOWN = 200_000  # entries of each table of what was worked out
 _JOINED_WORDS, _JOINED_UNITS = 1.5, 0.1  # cost of no character between two plain words, or between one and a unit
+_OTHER_ZEROS = ("oh", "o")
+_TWO_ZEROS = 2.0  # cost of writing 0 for one of these where another 0 was said "zero": then it is the letter
 _NOTHING, _PLAIN, _UNIT = range(3)  # what a configuration wrote last
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
@@ -318,12 +320,13 @@ class SpokenAutomaton:
 
     def _trails(self, words: Sequence[str]) -> dict[tuple[Configuration, int], Trail]:
         """The cheapest way to each configuration, and to what it wrote last, after all the words."""
-        origin = Trail(0.0, None, -1, "", True)
+        origin, says_zero = Trail(0.0, None, -1, "", True), "zero" in words
         trails = self._silenced({(Configuration(self.chars.start, START, self._edits), _NOTHING): origin})
         for index, word in enumerate(words):
             following: dict[tuple[Configuration, int], Trail] = {}
+            price = _TWO_ZEROS if says_zero and word in _OTHER_ZEROS else 0.0
             for (config, last), trail in trails.items():
-                self._extend(following, config, last, trail, index, word)
+                self._extend(following, config, last, trail, index, word, price)
             trails = self._silenced(self._ended(following))
         return trails
 
@@ -335,12 +338,14 @@ class SpokenAutomaton:
         trail: Trail,
         index: int,
         word: str,
+        of_zero: float,
     ) -> None:
         joined = _JOINED_UNITS if last == _PLAIN else 0.0
         for reading in self.readings.after(config.mode, word) if self.readings is not None else ():
             chars = self._read(config.chars, reading)
             if chars != DEAD:
                 cost = trail.cost + reading.cost + (joined if config.mode == START else 0.0)
+                cost += of_zero if reading.output == "0" else 0.0
                 after = Configuration(chars, reading.mode, config.edits)
                 _keep(found, (after, _UNIT), Trail(cost, trail, index, reading.output, reading.mode == START))
         if config.mode != START:

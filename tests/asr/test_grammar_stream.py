@@ -1,5 +1,6 @@
 """Streams with a grammar, over the tiny bundle of tones; and over the English one where it is installed."""
 
+import contextlib
 import itertools
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 import asr
 from asr import grammar_search
 from asr.bundle import default_bundle_path
+from asr.decoder import PathWord, Reading
 from asr.rejection import Evidence, RejectionWeights, acceptance
 
 RATE_HZ = 16000
@@ -201,3 +203,18 @@ def test_english_speech_that_is_no_number_is_rejected():
     assert not result.accepted
     words = recognizer.bundle.manifest.selftest.text
     assert recognizer.transcribe(clip, grammar=asr.Grammar("{line}|no", lists={"line": [words]})).text == words
+
+
+@pytest.mark.skipif(not default_bundle_path().is_dir(), reason="the English bundle is not installed")
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_digit_is_said_in_one_way(order):
+    stream = asr.Recognizer().create_stream(grammar="[A-Z0-9]{3}")
+    words = {}
+    with contextlib.suppress(IndexError):
+        for number in itertools.count():
+            words[stream._constraint.spell(number)] = number
+    said = [("zero", "oh", "b"), ("zero", "o", "b")][::order]
+    readings = [Reading([PathWord(words[word], 0, 9, -1.0, 0.0) for word in reading], -5.0) for reading in said]
+    assert [candidate.writing.text for candidate in stream._candidates(readings)] == ["0OB", "00B"]
+    alone = [Reading(reading.words[1:2] * 3, -5.0) for reading in readings]
+    assert [candidate.writing.text for candidate in stream._candidates(alone)] == ["000"]
