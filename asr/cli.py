@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
 def transcribe(args: argparse.Namespace) -> int:
     """Transcribe every file; one that cannot be used is reported and does not keep the others from being done."""
     targets = _targets(args)
-    recognizer = Recognizer(args.bundle, chunk_ms=args.chunk_ms, adapters=args.adapter)
+    recognizer = Recognizer(args.bundle, chunk_ms=args.chunk_ms, adapters=args.adapter, beam_size=args.beam_size)
     options = _stream_options(args)
     stream = recognizer.create_stream(**options)  # a wrong option is wrong for all files: say so once
     _report_unspeakable(stream)
@@ -120,7 +120,7 @@ def transcribe(args: argparse.Namespace) -> int:
 
 def listen(args: argparse.Namespace) -> int:
     """Print what the microphone hears: the utterance in progress is rewritten in place, a finished one stays."""
-    recognizer = Recognizer(args.bundle, chunk_ms=args.chunk_ms, adapters=args.adapter)
+    recognizer = Recognizer(args.bundle, chunk_ms=args.chunk_ms, adapters=args.adapter, beam_size=args.beam_size)
     options = _stream_options(args)
     stream = recognizer.create_stream(**options)
     _report_unspeakable(stream)
@@ -194,6 +194,12 @@ def _add_stream_options(parser: argparse.ArgumentParser) -> None:
         "--phrases", type=Path, metavar="FILE", help="likely phrases, one a line: text[TAB sounds like[TAB weight]]"
     )
     parser.add_argument("--chunk-ms", type=int, metavar="MS", help="audio encoded at once (default: the bundle's)")
+    parser.add_argument(
+        "--beam-size",
+        type=int,
+        metavar="N",
+        help="readings searched side by side; fewer are faster (default: the bundle's)",
+    )
 
 
 def _stream_options(args: argparse.Namespace) -> dict[str, Any]:

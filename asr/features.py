@@ -139,7 +139,7 @@ def _log_mel(power: FloatArray, first_frame: int) -> FloatArray:
     n_groups = -(-(lead + len(power)) // _GROUP_FRAMES)
     groups = np.zeros((n_groups, _GROUP_FRAMES, _N_BINS), np.float32)
     groups.reshape(-1, _N_BINS)[lead : lead + len(power)] = power
-    mels: FloatArray = np.log(np.maximum(groups @ _MEL_FILTERS, _FLOOR))
+    mels: FloatArray = np.log(np.maximum(groups @ MEL_FILTERS, _FLOOR))
     return mels.reshape(-1, N_MELS)[lead : lead + len(power)]
 
 
@@ -165,4 +165,4 @@ def _mel_filters() -> FloatArray:
 
 
 _WINDOW = _povey_window()
-_MEL_FILTERS = _mel_filters()
+MEL_FILTERS = _mel_filters()

@@ -37,23 +37,25 @@ class _Domain:
 class Language:
     """Everything about words that streams share; read-only but for the adapters given at the start."""
 
-    def __init__(self, bundle: Bundle, adapters: Sequence[str | Path] = ()) -> None:
+    def __init__(self, bundle: Bundle, adapters: Sequence[str | Path] = (), *, beam_size: int | None = None) -> None:
         """Open the language files of `bundle`, and adapters (`NAME.bin`) of the user's own.
 
         Raises:
             BundleFileError: a file of the bundle is damaged, or does not fit the others.
-            OptionError: one of `adapters` cannot be used, or its name is taken.
+            OptionError: one of `adapters` cannot be used, or its name is taken; `beam_size`, which overrides the
+                bundle's, is no whole number from 1 on.
         """
         manifest = bundle.manifest
         self._bundle = bundle
+        decoding = manifest.decoding if beam_size is None else replace(manifest.decoding, beam_size=beam_size)
         try:
             self.lexicon = Lexicon.open(bundle.file("lexicon.bin"))
             self.ngram = NgramScorer(self._open_ngram(bundle)) if "ngram.bin" in manifest.files else None
             self.pieces = Pieces.open(bundle.file(PIECES_FILE)) if PIECES_FILE in manifest.files else None
             self.neural = self._open_neural(bundle) if "lm.bin" in manifest.files else None
             self._domains: dict[str | None, _Domain] = {
-                None: _Domain(None, manifest.neural_share, manifest.decoding),
-                **{name: self._bundled_domain(bundle, info) for name, info in manifest.domains.items()},
+                None: _Domain(None, manifest.neural_share, decoding),
+                **{name: self._bundled_domain(bundle, info, decoding) for name, info in manifest.domains.items()},
             }
         except (ArrayFileError, LanguageModelError) as error:
             raise BundleFileError(str(error)) from None
@@ -121,8 +123,8 @@ class Language:
             raise OptionError(f"domain: {known}, found {name!r}")
         return self._domains[name]
 
-    def _bundled_domain(self, bundle: Bundle, info: DomainInfo) -> _Domain:
-        decoding = replace(bundle.manifest.decoding, lm_weight=info.lm_weight, word_score=info.word_score)
+    def _bundled_domain(self, bundle: Bundle, info: DomainInfo, decoding: DecodingConfig) -> _Domain:
+        decoding = replace(decoding, lm_weight=info.lm_weight, word_score=info.word_score)
         adapter = None
         if info.adapter:
             assert self.neural is not None  # the manifest was checked

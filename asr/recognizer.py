@@ -44,6 +44,7 @@ class Recognizer:
         chunk_ms: int | None = None,
         n_threads: int = 1,
         adapters: Sequence[str | Path] = (),
+        beam_size: int | None = None,
     ) -> None:
         """Open a bundle.
 
@@ -53,11 +54,13 @@ class Recognizer:
                 larger ones are more accurate. None is the bundle's default.
             n_threads: threads of the encoder.
             adapters: language-model adapters of your own, `NAME.bin` of `asr-lm adapt`; each adds a domain of its name.
+            beam_size: readings that the search keeps side by side; fewer take less time and memory and miss some words.
+                None is the bundle's number. A grammar that leaves no place open has widths of its own.
 
         Raises:
             BundleError: the bundle is missing or damaged; the subclass and the message say how.
             ChunkSizeError: the bundle does not offer `chunk_ms`.
-            OptionError: `n_threads` is not a positive whole number, or an adapter cannot be used.
+            OptionError: `n_threads` or `beam_size` is not a positive whole number, or an adapter cannot be used.
         """
         from asr.onnx_encoder import OnnxEncoder  # onnxruntime is slow to import, and `import asr` must not be
 
@@ -67,7 +70,7 @@ class Recognizer:
         self._chunk_ms = self._checked_chunk_ms(self.bundle.manifest.encoder.default_chunk_ms, chunk_ms)
         self._encoder = OnnxEncoder(self.bundle.file("encoder.onnx"), n_threads)
         self._check_encoder()
-        self._language = Language(self.bundle, adapters)
+        self._language = Language(self.bundle, adapters, beam_size=beam_size)
 
     @property
     def n_words(self) -> int:

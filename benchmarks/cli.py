@@ -87,6 +87,7 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_engine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bundle", type=Path, help="bundle of our engine (default: the embedded one)")
     parser.add_argument("--chunk-ms", type=int, choices=(320, 640, 1280), help="its chunk (default: the bundle's)")
+    parser.add_argument("--beam-size", type=int, metavar="N", help="readings of its search (default: the bundle's)")
     parser.add_argument("--domain", help="domain of its language model (default: none)")
     parser.add_argument("--out", type=Path, metavar="FILE", help=f"result file (default: {DEFAULT_OUT}/COMMAND.json)")
 

@@ -229,7 +229,7 @@ def _clips(args: argparse.Namespace) -> list[Clip]:
 
 def _options(args: argparse.Namespace) -> dict[str, Any]:
     bundle = None if args.bundle is None else str(args.bundle)
-    options = {"bundle": bundle, "chunk_ms": args.chunk_ms, "domain": args.domain}
+    options = {"bundle": bundle, "chunk_ms": args.chunk_ms, "beam_size": args.beam_size, "domain": args.domain}
     return {name: value for name, value in options.items() if value is not None}
 
 

@@ -20,7 +20,7 @@ from benchmarks.corpus import SAMPLE_RATE_HZ, Clip, read_audio
 from benchmarks.footprint import measure_footprint
 from benchmarks.macs import encoder_macs
 from benchmarks.memory import measure_start
-from benchmarks.report import ResultError
+from benchmarks.report import NARROW_BEAM, OURS, OURS_NARROW, ResultError
 from benchmarks.runner import events
 
 SELFTEST_S = 60.0
@@ -59,7 +59,7 @@ def n_steps(bundles: Sequence[Path | None], peers: Sequence[str]) -> int:
     """How many times `measure` calls `tick`."""
     n_ratios = device_check.n_steps(ratio_peers(peers))
     chunks = [len(Bundle.open(bundle).manifest.encoder.chunk_ms) for bundle in bundles]
-    return sum(4 + 2 * n_chunks + n_ratios for n_chunks in chunks) + 1 + len(peers)
+    return sum(4 + 2 * n_chunks + n_ratios for n_chunks in chunks) + 2 + len(peers)
 
 
 def ratio_peers(peers: Sequence[str]) -> list[str]:
@@ -171,12 +171,14 @@ def measure_emission(clips: Sequence[Clip], options: dict[str, Any], chunks_ms: 
 def measure_systems(
     clips: Sequence[Clip], bundle: Path | None, peers: Sequence[str], tick: Tick
 ) -> dict[str, dict[str, Any]]:
-    """Our engine and the others on whole clips, each as it works best on one thread."""
-    options = {} if bundle is None else {"bundle": str(bundle.resolve())}
+    """Our engine, with the bundle's beam and with a narrow one, and the others on whole clips, all on one thread."""
+    options: dict[str, Any] = {} if bundle is None else {"bundle": str(bundle.resolve())}
     figures = {}
-    for name in ("sottovoce", *peers):
+    for name in (OURS, OURS_NARROW, *peers):
         tick(name)
-        job = {"task": "transcribe", "system": name, "options": options, "paths": _paths(clips)}
+        narrow = {"beam_size": NARROW_BEAM} if name == OURS_NARROW else {}
+        system = OURS if name == OURS_NARROW else name
+        job = {"task": "transcribe", "system": system, "options": options | narrow, "paths": _paths(clips)}
         about: dict[str, Any] = {}
         heard: list[dict[str, Any]] = []
         for event in events(job):

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 OURS = "sottovoce"
+NARROW_BEAM = 8
+OURS_NARROW = f"{OURS}, beam {NARROW_BEAM}"
 Result = Mapping[str, Any]
 
 

@@ -35,7 +35,7 @@ class System(Protocol):
 
 
 class Sottovoce:
-    """This project's engine, streamed through the exported bundle. Options: `bundle`, `chunk_ms`, `domain`."""
+    """This project's engine, streamed through the bundle. Options: `bundle`, `chunk_ms`, `beam_size`, `domain`."""
 
     mode = "streamed"
 
@@ -143,11 +143,11 @@ class SherpaOnnx:
 
 
 def open_recognizer(options: Options) -> Any:
-    """The engine's `Recognizer` for the options `bundle`, `chunk_ms`, `n_threads`; left out, they are its defaults."""
+    """The engine's `Recognizer` for `bundle`, `chunk_ms`, `n_threads` and `beam_size`, those that are given."""
     import asr
 
-    threads = {"n_threads": options["n_threads"]} if "n_threads" in options else {}
-    return asr.Recognizer(options.get("bundle"), chunk_ms=options.get("chunk_ms"), **threads)
+    given = {name: options[name] for name in ("chunk_ms", "n_threads", "beam_size") if name in options}
+    return asr.Recognizer(options.get("bundle"), **given)
 
 
 def bundle_folder(options: Options) -> Path:

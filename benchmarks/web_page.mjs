@@ -75,6 +75,7 @@ async function listen(page, task) {
 async function run(task, context, address) {
   const result = { log: [], elsewhere: [], recordings: [] };
   const page = await open(context, address, result);
+  if (task.domain) await page.selectOption("#domain", task.domain);
   for (const file of task.files ?? []) {
     result.recordings.push(await watch(page, () => page.setInputFiles("#file", file)));
   }

@@ -32,6 +32,8 @@ Predict = Callable[[npt.NDArray[np.int64]], FloatArray]
 KIND, ADAPTER_KIND = "lm", "lm-adapter"
 GRAPH_FILE, DATA_FILE = "lm.onnx", "lm.bin"
 """What the two files of a model are called, in a bundle and wherever it is exported to."""
+ADAPTER_WEIGHTS = ".onnx_adapter"
+"""Suffix of the low-rank changes of the hidden layers, beside an adapter's `NAME.bin`."""
 MAX_CONTEXT = 12
 STATE_WORDS = 4
 """Hypotheses that agree in so many last words share a state, and the older words of whichever was there first: a beam
@@ -110,7 +112,7 @@ class NeuralAdapter:
     @property
     def weights_path(self) -> Path:
         """The low-rank changes of the hidden layers."""
-        return self.file.path.with_suffix(".onnx_adapter")
+        return self.file.path.with_suffix(ADAPTER_WEIGHTS)
 
     @staticmethod
     def open(path: str | Path, model: NeuralModel) -> NeuralAdapter:

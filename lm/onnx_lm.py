@@ -122,3 +122,18 @@ def write_adapter_weights(path: str | Path, tensors: Mapping[str, npt.NDArray[np
     values = {name: onnxruntime.OrtValue.ortvalue_from_numpy(array) for name, array in tensors.items()}
     file.set_parameters(values)
     file.export_adapter(str(path))
+
+
+def read_adapter_weights(path: str | Path) -> dict[str, npt.NDArray[np.float16]]:
+    """The graph's adapter inputs by name, from an `.onnx_adapter`.
+
+    Raises:
+        LanguageModelError: it is no such file, or a damaged one.
+    """
+    import onnxruntime
+
+    try:
+        file = onnxruntime.AdapterFormat.read_adapter(str(path))
+        return {name: value.numpy().copy() for name, value in file.get_parameters().items()}  # views of `file`
+    except Exception as error:  # onnxruntime's exceptions share no base but this
+        raise LanguageModelError(f"{path}: onnxruntime cannot load it: {error}") from None

@@ -35,7 +35,13 @@ def parameters(function):
 
 
 def test_signatures():
-    assert parameters(asr.Recognizer) == ["bundle=None", "*chunk_ms=None", "*n_threads=1", "*adapters=()"]
+    assert parameters(asr.Recognizer) == [
+        "bundle=None",
+        "*chunk_ms=None",
+        "*n_threads=1",
+        "*adapters=()",
+        "*beam_size=None",
+    ]
     options = ["*domain=None", "*grammar=None", "*on_reject='best'", "*phrases=None", "*chunk_ms=None"]
     assert parameters(asr.Recognizer.create_stream) == ["self", *options]
     assert parameters(asr.Recognizer.transcribe) == ["self", "audio", *options, "*on_progress=None"]

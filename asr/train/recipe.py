@@ -15,6 +15,12 @@ class AugmentConfig:
 
     noise_probability: float = 0.5
     noise_snr_db: tuple[float, float] = (5.0, 25.0)
+    noise_pairs: float = 0.0
+    """Share of the noises that are two at once, the second one up to 10 dB below the first."""
+    noise_phases: bool = False
+    """Speech and noise may amplify or cancel each other, as their phases have it."""
+    filter_db: float = 0.0
+    """Most that a random smooth filter, another for speech and for noise, raises or lowers a frequency."""
     gain_db: tuple[float, float] = (-12.0, 6.0)
     time_masks: int = 5
     time_mask_frames: int = 20

@@ -11,15 +11,21 @@ import json
 import shutil
 import tarfile
 import zlib
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
-from asr.bundle import Bundle
+import numpy as np
+
+from asr.bundle import Bundle, DomainInfo
+from asr.config import DecodingConfig
 from asr.decoder.inputs import PREVIEW_BEAM
 from asr.errors import OptionError
 from asr.onnx_encoder import OnnxEncoder
 from asr.stream import PREVIEW_FRAMES
 from export.targets.base import MARKER, check_chunk
+from lm.arrayfile import open_array_file, write_array_file
+from lm.neural import ADAPTER_KIND, ADAPTER_WEIGHTS
+from lm.onnx_lm import read_adapter_weights
 from lm.pieces import PIECES_FILE
 
 SOURCES = Path(__file__).parent / "web"
@@ -60,9 +66,30 @@ def write_web(bundle: Bundle, out: Path, chunk_ms: int, *, onnxruntime_web: Path
     for name in MODEL_FILES:
         if name in bundle.manifest.files:
             shutil.copyfile(bundle.file(name), model / name)
+    for domain in bundle.manifest.domains.values():
+        if domain.adapter:
+            _write_adapter(bundle.file(domain.adapter), model / _adapter_file(domain.adapter))
     shutil.copyfile(bundle.file("README.md"), out / "MODEL.md")
     _write_json(model / "model.json", _settings(bundle, model, chunk_ms))
     _write_json(out / MARKER, {"target": "web", "chunk_ms": chunk_ms, "onnxruntime_web": runtime})
+
+
+def _adapter_file(adapter: str) -> str:
+    return f"adapter-{Path(adapter).name}"
+
+
+def _write_adapter(adapter: Path, out: Path) -> None:
+    """Both files of an adapter as one array file, which the page's search reads."""
+    file = open_array_file(adapter, kind=ADAPTER_KIND)
+    weights = read_adapter_weights(adapter.with_suffix(ADAPTER_WEIGHTS))
+    arrays = {name: np.ascontiguousarray(array) for name, array in {**file.arrays, **weights}.items()}
+    write_array_file(out, kind=ADAPTER_KIND, arrays=arrays, meta=file.meta)
+
+
+def _domain(domain: DomainInfo, decoding: DecodingConfig) -> dict[str, object]:
+    decoding = replace(decoding, lm_weight=domain.lm_weight, word_score=domain.word_score)
+    adapter = _adapter_file(domain.adapter) if domain.adapter else None
+    return {"adapter": adapter, "neural_share": domain.neural_share, "decoding": decoding.to_dict()}
 
 
 def _settings(bundle: Bundle, model: Path, chunk_ms: int) -> dict[str, object]:
@@ -78,6 +105,7 @@ def _settings(bundle: Bundle, model: Path, chunk_ms: int) -> dict[str, object]:
         "state": [asdict(state) for state in manifest.encoder.state],
         "decoding": manifest.decoding.to_dict(),
         "neural_share": manifest.neural_share,
+        "domains": {name: _domain(domain, manifest.decoding) for name, domain in manifest.domains.items()},
         "confidence": asdict(manifest.confidence),
         "endpoint": asdict(manifest.endpoint),
         "preview": {"frames": _preview_frames(bundle), "beam_size": PREVIEW_BEAM},

@@ -74,6 +74,13 @@ def test_every_domain_hears(bundle, speak, domain):
     assert recognizer.transcribe((speech.samples, RATE_HZ), domain=domain).text == speech.text
 
 
+@pytest.mark.parametrize("domain", [None, "assistant"])
+def test_a_narrow_beam_hears_clear_speech_and_is_every_domains(bundle, speak, domain):
+    recognizer, speech = asr.Recognizer(bundle, beam_size=2), speak("stop spot cat")
+    assert recognizer.transcribe((speech.samples, RATE_HZ), domain=domain).text == speech.text
+    assert recognizer._language.decoding(domain).beam_size == 2
+
+
 def test_a_domain_decides_what_is_not_clear(bundle, language, speak):
     """Between "cat" and "tack", mixed half and half, the adapter's favourite wins."""
     recognizer = asr.Recognizer(bundle, adapters=[language / "mine.bin"])

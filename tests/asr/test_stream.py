@@ -287,3 +287,5 @@ def test_options_that_are_not_there(recognizer, tiny_bundle):
         recognizer.transcribe((np.zeros(100, np.float32), RATE_HZ), phrases=["cat", 7])
     with pytest.raises(asr.OptionError, match="n_threads"):
         asr.Recognizer(tiny_bundle, n_threads=0)
+    with pytest.raises(asr.OptionError, match="beam_size is 0, expected a whole number from 1 on"):
+        asr.Recognizer(tiny_bundle, beam_size=0)

@@ -52,7 +52,12 @@ def sheet(**bundle):
     }  # fmt: skip
     system = {"mode": "streamed", "rtf": 0.03, "clip": {"n": 2, "p50_ms": 5.0, "p90_ms": 6.0, "max_ms": 6.0},
               "load_s": 0.2, "load_cpu_s": 0.1, "model_bytes": 20_000_000, "peak_rss_bytes": 120_000_000}  # fmt: skip
-    systems = {"sottovoce": system, "slow": system | {"rtf": 0.3}, "next": system | {"rtf": 0.1}}
+    systems = {
+        "sottovoce": system | {"rtf": 0.05},
+        "sottovoce, beam 8": system,
+        "slow": system | {"rtf": 0.3},
+        "next": system | {"rtf": 0.1},
+    }
     return {**HEADER, "bundles": {"english": figures | bundle}, "systems": systems}
 
 
@@ -67,10 +72,12 @@ def test_parts_of_a_bundle_add_up_to_its_files():
 
 def test_a_sheet_has_all_figures_and_tells_each_step(selftest, monkeypatch):
     """The measurements themselves are replaced; what is asked of them, and what is made of their events, is not."""
+    transcribed = []
 
     def events(job):
         assert job["options"].get("n_threads", 1) == 1 or job["one_core"] is False
         if job["task"] == "transcribe":
+            transcribed.append(job["options"])
             yield {"mode": "streamed", "load_s": 0.1, "load_cpu_s": 0.1, "model_bytes": 5}
         for number, _ in enumerate(job["paths"], 1):
             yield {
@@ -98,7 +105,8 @@ def test_a_sheet_has_all_figures_and_tells_each_step(selftest, monkeypatch):
     assert row["chunk"] == {"n": 8, "p50_ms": 10.0, "p99_ms": 10.0, "p99.9_ms": 10.0, "max_ms": 10.0}
     assert row["finish"]["p90_ms"] == 50.0
     assert bundle["two_threads"]["wall_rtf"] == pytest.approx(0.2)
-    assert set(figures["systems"]) == {"sottovoce", "pocketsphinx"}
+    assert set(figures["systems"]) == {"sottovoce", "sottovoce, beam 8", "pocketsphinx"}
+    assert [options.get("beam_size") for options in transcribed] == [None, 8, None]
     assert figures["systems"]["pocketsphinx"]["clip"]["max_ms"] == 200.0
 
 
@@ -289,7 +297,7 @@ def test_targets_are_judged():
 
 def test_the_page_names_every_figure():
     page = device_report.markdown(sheet(), "device.png")
-    assert "| next | streamed | 0.100 | 0.30 |" in page
+    assert "| next | streamed | 0.100 | 0.50 |" in page
     assert "| english | 320 | 0.0300 | 0.0100 | 9.0 / 20.0 / 21.0 (5) | 30.0 / 151.0 | 2 | - |" in page
     assert "They are not joules." in page
     assert "| english | 320 | first | 9 | 480 / 900 / 1800 | 160 | -5 | 400 | 20 | 9 |" in page

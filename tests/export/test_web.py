@@ -16,6 +16,7 @@ from asr.decoder.inputs import PREVIEW_BEAM
 from asr.features import compute_features
 from asr.language import Language
 from asr.onnx_encoder import OnnxEncoder
+from lm.arrayfile import open_array_file, write_array_file
 from lm.scorer import NullScorer
 
 SOURCES = Path(web.__file__).parent / "web"
@@ -40,6 +41,16 @@ def run_node(script, **values):
 @pytest.fixture(scope="module")
 def bundle():
     return Bundle.open()
+
+
+@pytest.fixture(scope="module")
+def model(bundle, tmp_path_factory):
+    """Adapters as the page has them."""
+    folder = tmp_path_factory.mktemp("model")
+    for domain in bundle.manifest.domains.values():
+        web._write_adapter(bundle.file(domain.adapter), folder / web._adapter_file(domain.adapter))
+    shutil.copyfile(bundle.file("lexicon.bin"), folder / "lexicon.bin")
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -86,10 +97,12 @@ def test_features_are_those_of_python(speech, tmp_path):
 DECODER = """
     const { Decoder } = await import(given.module);
     const files = Object.fromEntries(Object.entries(given.files).map(([kind, path]) => [kind, bytes(path)]));
-    const decoder = await Decoder.create(bytes(given.code), files, given.share);
+    const adapters = given.adapter ? { worn: bytes(given.adapter) } : {};
+    const decoder = await Decoder.create(bytes(given.code), files, adapters);
+    const worn = given.adapter ? "worn" : null;
 """
 SEARCH = """
-    const search = decoder.createSearch(given.decoding);
+    const search = decoder.createSearch(given.decoding, given.share, worn);
     const rows = floats(given.log_probs);
     const calls = [];
     for (let at = 0; at < rows.length; at += 32 * 42) {
@@ -123,19 +136,24 @@ def assert_same(found, expected):
 
 @needs_node
 @pytest.mark.parametrize(
-    ("kinds", "share"),
-    [(["lexicon"], 0), (["lexicon", "ngram"], 0.6), (["lexicon", "ngram", "lm"], 0.6), (["lexicon", "lm"], 1)],
-    ids=["none", "n-gram", "mixed", "neural"],
-)
-def test_search_is_the_native_one(bundle, log_probs, tmp_path, kinds, share):
+    ("kinds", "share", "domain"),
+    [
+        (["lexicon"], 0, None), (["lexicon", "ngram"], 0.6, None), (["lexicon", "ngram", "lm"], 0.6, None),
+        (["lexicon", "lm"], 1, None), (["lexicon", "ngram", "lm"], 0.9, "assistant"),
+    ],
+    ids=["none", "n-gram", "mixed", "neural", "adapter"],
+)  # fmt: skip
+def test_search_is_the_native_one(bundle, model, log_probs, tmp_path, kinds, share, domain):
     language = Language(bundle)
     ngram = language.ngram if "ngram" in kinds else None
-    scorer = language.neural.scorer(None, ngram=ngram, share=share) if "lm" in kinds else ngram or NullScorer()
+    adapter = language.neural.load_adapter(bundle.file(f"adapters/{domain}.bin")) if domain else None
+    scorer = language.neural.scorer(adapter, ngram=ngram, share=share) if "lm" in kinds else ngram or NullScorer()
     decoding = bundle.manifest.decoding
     search = create_search(language.lexicon, scorer, decoding)
     log_probs.tofile(tmp_path / "log_probs")
     given = {
         **decoder_of(bundle, share, kinds),
+        "adapter": domain and str(model / f"adapter-{domain}.bin"),
         "decoding": decoding.to_dict(),
         "beam_size": PREVIEW_BEAM,
         "log_probs": str(tmp_path / "log_probs"),
@@ -154,12 +172,22 @@ def test_search_is_the_native_one(bundle, log_probs, tmp_path, kinds, share):
 
 
 @needs_node
-def test_hidden_layers_are_those_of_the_graph(bundle, rng):
-    model = Language(bundle).neural
-    contexts = rng.integers(0, len(model.model.embedding), (7, model.model.context))
-    expected = model.scorer().predict(contexts)
-    script = DECODER + "give([...decoder.predict(Uint32Array.from(given.contexts.flat()), given.count, given.dim)]);"
-    given = {"contexts": contexts.tolist(), "count": len(contexts), "dim": expected.shape[1]}
+@pytest.mark.parametrize("domain", [None, "assistant", "dictation"])
+def test_hidden_layers_are_those_of_the_graph(bundle, model, rng, domain):
+    neural = Language(bundle).neural
+    adapter = neural.load_adapter(bundle.file(f"adapters/{domain}.bin")) if domain else None
+    contexts = rng.integers(0, len(neural.model.embedding), (7, neural.model.context))
+    expected = neural.scorer(adapter).predict(contexts)
+    if domain:
+        assert np.abs(expected - neural.scorer().predict(contexts)).max() > 0.01
+    script = DECODER + (
+        "const ids = Uint32Array.from(given.contexts.flat());"
+        "give([...decoder.predict(ids, given.count, given.dim, worn)]);"
+    )
+    given = {
+        "contexts": contexts.tolist(), "count": len(contexts), "dim": expected.shape[1],
+        "adapter": domain and str(model / f"adapter-{domain}.bin"),
+    }  # fmt: skip
     found = run_node(script, **decoder_of(bundle, 1.0), **given)
     np.testing.assert_allclose(np.reshape(found, expected.shape), expected, atol=1e-4)
 
@@ -167,8 +195,10 @@ def test_hidden_layers_are_those_of_the_graph(bundle, rng):
 FAILURE = """
     const files = Object.fromEntries(Object.entries(given.files).map(([kind, path]) => [kind, bytes(path)]));
     const { Decoder } = await import(given.module);
-    const created = Decoder.create(bytes(given.code), files, given.share);
-    give(await created.then((decoder) => decoder.createSearch(given.decoding)).catch((error) => error.message));
+    const adapters = given.adapter ? { worn: bytes(given.adapter) } : {};
+    const search = (decoder) => decoder.createSearch(given.decoding, given.share, given.asked);
+    const created = Decoder.create(bytes(given.code), files, adapters);
+    give(await created.then(search).catch((error) => error.message));
 """
 
 
@@ -193,9 +223,47 @@ def test_unusable_files_are_refused(bundle, tmp_path, damage, message):
     for name in ("lexicon.bin", "ngram.bin", "lm.bin"):
         shutil.copyfile(bundle.file(name), tmp_path / name)
     damage(tmp_path)
-    given = decoder_of(bundle, 0.6)
+    given = decoder_of(bundle, 0.6) | {"asked": None}
     given["files"] = {kind: str(tmp_path / f"{kind}.bin") for kind in given["files"]}
     assert message in run_node(FAILURE, **given, decoding=bundle.manifest.decoding.to_dict())
+
+
+def words_of(change):
+    """A function that writes an adapter whose arrays and description are changed."""
+
+    def damage(source, out):
+        file = open_array_file(source, kind="lm-adapter")
+        arrays = {name: array.copy() for name, array in file.arrays.items()}
+        meta = dict(file.meta)
+        change(arrays, meta)
+        write_array_file(out, kind="lm-adapter", arrays=arrays, meta=meta)
+
+    return damage
+
+
+@needs_node
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (words_of(lambda arrays, meta: meta.update(trunk="another")), "made for another language model"),
+        (words_of(lambda arrays, meta: arrays.pop("up.2")), "does not fit the language model's layers"),
+        (words_of(lambda arrays, meta: arrays.update({"down.1": arrays["down.1"][:-1]})), "language model's layers"),
+        (words_of(lambda arrays, meta: arrays.update(bias=arrays["bias"][:-1])), "language model's words"),
+        (lambda source, out: shutil.copyfile(source.parent / "lexicon.bin", out), "expected lm-adapter version 1"),
+    ],
+    ids=["trunk", "layer", "shape", "words", "kind"],
+)
+def test_unusable_adapters_are_refused(bundle, model, tmp_path, damage, message):
+    damage(model / "adapter-assistant.bin", tmp_path / "adapter.bin")
+    given = decoder_of(bundle, 0.6) | {"adapter": str(tmp_path / "adapter.bin"), "asked": "worn"}
+    assert message in run_node(FAILURE, **given, decoding=bundle.manifest.decoding.to_dict())
+
+
+@needs_node
+def test_an_adapter_that_is_not_there_is_refused(bundle):
+    given = decoder_of(bundle, 0.6) | {"asked": "medical"}
+    decoding = bundle.manifest.decoding.to_dict()
+    assert run_node(FAILURE, **given, decoding=decoding) == "there is no adapter medical"
 
 
 RESAMPLER = """

@@ -56,6 +56,7 @@ def test_the_page_is_complete(tiny_bundle, package, tmp_path):
     settings = json.loads((out / "model/model.json").read_text())
     assert settings["chunk_ms"] == 320
     assert settings["files"].keys() == {"encoder.onnx", "lexicon.bin", "ngram.bin", "search.wasm"}
+    assert settings["domains"] == {}
     assert settings["files"] == {name: (out / "model" / name).stat().st_size for name in settings["files"]}
     assert json.loads((out / "target.json").read_text())["onnxruntime_web"] == "9.8.7"
     sources = [*out.glob("*.js"), out / "index.html"]
@@ -102,13 +103,13 @@ def page(tmp_path_factory):
 
 NODE = """
     import { readFileSync } from "node:fs";
-    const [folder, samples] = process.argv.slice(1);
+    const [folder, samples, domain] = process.argv.slice(1);
     const { Recognizer } = await import(`file://${folder}/recognizer.js`);
     const bytes = (path) => Uint8Array.from(readFileSync(path)).buffer;
     const recognizer = await Recognizer.load(async (name) => bytes(`${folder}/model/${name}`));
     const results = [];
     for (const cut of [1600, 50000]) {
-        const stream = recognizer.createStream();
+        const stream = recognizer.createStream({ domain: domain || null });
         const whole = new Float32Array(bytes(samples));
         for (let at = 0; at < whole.length; at += cut) stream.accept(whole.slice(at, at + cut));
         results.push(await stream.finish());
@@ -119,14 +120,15 @@ NODE = """
 
 @pytest.mark.slow
 @needs_package
-def test_recognizer_in_node_is_that_of_python(page, tmp_path):
+@pytest.mark.parametrize("domain", [None, "dictation"])
+def test_recognizer_in_node_is_that_of_python(page, tmp_path, domain):
     samples, rate = soundfile.read(Bundle.open().file("selftest.flac"), dtype="float32")
     samples = np.concatenate([samples, np.zeros(2 * rate, np.float32), samples])  # two utterances
     samples.tofile(tmp_path / "samples")
-    command = ["node", "--input-type=module", "-e", NODE, str(page), str(tmp_path / "samples")]
+    command = ["node", "--input-type=module", "-e", NODE, str(page), str(tmp_path / "samples"), domain or ""]
     found, sliced = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert found == sliced
-    expected = Recognizer().transcribe((samples, rate))
+    expected = Recognizer().transcribe((samples, rate), domain=domain)
     assert found["text"] == expected.text
     assert found["duration"] == pytest.approx(expected.duration)
     for word, other in zip(found["words"], expected.words, strict=True):
@@ -143,7 +145,7 @@ def test_page_in_chromium_hears_a_recording_and_the_microphone(page, tmp_path):
     soundfile.write(tmp_path / "spoken.wav", soxr.resample(spoken, rate, 48000), 48000, subtype="PCM_16")
     task = {
         "folder": str(page), "playwright": PLAYWRIGHT, "chromium": CHROMIUM, "files": [str(selftest)],
-        "microphone": str(tmp_path / "spoken.wav"), "seconds": len(samples) / rate + 2,
+        "microphone": str(tmp_path / "spoken.wav"), "seconds": len(samples) / rate + 2, "domain": "dictation",
     }  # fmt: skip
     done = subprocess.run(["node", str(DRIVER)], input=json.dumps(task), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

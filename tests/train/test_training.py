@@ -7,6 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from asr.features import compute_features  # noqa: E402
 from asr.nn.model import AcousticModel, EncoderConfig  # noqa: E402
 from asr.train.augment import add_noise, augment  # noqa: E402
 from asr.train.batches import BatchPlan  # noqa: E402
@@ -228,6 +229,37 @@ def test_noise_has_the_asked_level():
     mixed = add_noise(speech, noise, 0.0, rng)
     assert np.mean(np.exp(mixed)) == pytest.approx(2.0, rel=0.02)  # as much noise as speech: twice the power
     assert np.allclose(add_noise(speech, noise, 100.0, rng), speech, atol=1e-3)
+
+
+def test_random_phases_spread_mixed_features_as_mixing_waveforms_does():
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(0, 0.1, (2, 10 * 16_000)).astype(np.float32)
+    features, noise = compute_features(first), compute_features(second)
+    truth = compute_features(first + second) - np.logaddexp(features, noise)
+    with_phases, without = (
+        add_noise(features, noise, 0.0, np.random.default_rng(5), phases=phases) for phases in (True, False)
+    )
+    drawn = with_phases - without
+    for low, high in ((0, 20), (20, 50), (50, 80)):
+        assert drawn[:, low:high].std() == pytest.approx(truth[:, low:high].std(), rel=0.25)
+    assert abs(drawn.mean() - truth.mean()) < 0.05
+
+
+def test_filters_are_smooth_bounded_and_different_for_speech_and_noise():
+    config = AugmentConfig(
+        filter_db=6.0,
+        noise_probability=1.0,
+        noise_pairs=1.0,
+        noise_snr_db=(0.0, 0.0),
+        time_masks=0,
+        frequency_masks=0,
+    )
+    features = np.zeros((50, 80), np.float32)
+    out = augment(features, [features[:7], features[:9]], config, np.random.default_rng(3))
+    gain = out.mean(0) - out.mean()
+    assert 0.1 < np.abs(gain).max() <= 4 * 6 * np.log(10) / 10
+    assert np.abs(np.diff(gain)).max() < 0.3
+    assert not np.allclose(out, augment(features, [], config, np.random.default_rng(3)), atol=1e-3)
 
 
 def test_augmenting_leaves_its_input_alone():

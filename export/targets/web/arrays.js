@@ -6,7 +6,7 @@ const ITEM_BYTES = { u1: 1, i1: 1, u2: 2, i2: 2, f2: 2, u4: 4, i4: 4, f4: 4, u8:
 /**
  * What an array file holds.
  * @param {ArrayBuffer} buffer the whole file.
- * @param {string} kind what it must be: "lexicon", "ngram" or "lm".
+ * @param {string} kind what it must be: "lexicon", "ngram", "lm" or "lm-adapter".
  * @returns {{meta: object, arrays: Object<string, {offset: number, shape: number[], size: number}>}} offsets in bytes
  *     from the file's start, sizes in items.
  * @throws {Error} not an array file, of another kind, or cut off.

@@ -24,37 +24,40 @@ export class Decoder {
   #wasm;
   #language;
   #lexicon;
+  #hasNeural;
+  #adapters = new Map(); // addresses by name
 
   /**
    * @param {BufferSource} code search.wasm.
    * @param {{lexicon: ArrayBuffer, ngram?: ArrayBuffer, lm?: ArrayBuffer}} files lexicon.bin, ngram.bin and lm.bin.
-   * @param {number} neuralShare of the neural language model in a word's probability, where there is also an n-gram.
+   * @param {Object<string, ArrayBuffer>} [adapters] of the neural language model, by name.
    * @returns {Promise<Decoder>}
    * @throws {Error} a file is damaged, or they do not belong together.
    */
-  static async create(code, files, neuralShare) {
+  static async create(code, files, adapters = {}) {
     const host = { fail: (message) => { throw new Error(readText(instance.exports.memory, message)); } };
     const unused = () => { throw new Error("the search reads and writes no files"); };
     const wasi = { fd_close: unused, fd_seek: unused, fd_write: unused };
     const { instance } = await WebAssembly.instantiate(code, { host, wasi_snapshot_preview1: wasi });
     instance.exports._initialize();
-    return new Decoder(instance.exports, files, neuralShare);
+    return new Decoder(instance.exports, files, adapters);
   }
 
   /** Use `Decoder.create`. */
-  constructor(wasm, files, neuralShare) {
+  constructor(wasm, files, adapters) {
     this.#wasm = wasm;
     this.#lexicon = this.#place(files.lexicon, "lexicon");
     const ngram = files.ngram ? this.#place(files.ngram, "ngram") : null;
-    const neural = files.lm && neuralShare > 0 ? this.#place(files.lm, "lm") : null;
+    const neural = files.lm ? this.#place(files.lm, "lm") : null;
     for (const other of [ngram, neural]) {
       if (other && other.meta.words_sha256 !== this.#lexicon.meta.words_sha256) {
         throw new Error("lexicon and language model were made for different words");
       }
     }
     const trie = this.#table(this.#addresses(this.#lexicon, TRIE));
-    const share = neural ? neuralShare : 0;
-    this.#language = wasm.create_language(trie, ngram && this.#ngram(ngram), neural && this.#network(neural), share);
+    this.#language = wasm.create_language(trie, ngram && this.#ngram(ngram), neural && this.#network(neural));
+    this.#hasNeural = neural !== null;
+    for (const [name, buffer] of Object.entries(adapters)) this.#adapters.set(name, this.#adapter(buffer, neural));
   }
 
   /** Number of word ids. */
@@ -75,10 +78,16 @@ export class Decoder {
     return new TextDecoder().decode(new Uint8Array(memory.buffer, bytes.address + start, end - start));
   }
 
-  /** A search for one stream, with the settings `decoding` of the bundle's manifest. */
-  createSearch(decoding) {
+  /**
+   * A search for one stream.
+   * @param {object} decoding settings of the bundle's manifest.
+   * @param {number} neuralShare of the neural language model in a word's probability, where there is also an n-gram.
+   * @param {string|null} [adapter] that the neural language model wears.
+   * @throws {Error} there is no such adapter.
+   */
+  createSearch(decoding, neuralShare, adapter = null) {
     const search = this.#wasm.create_search(
-      this.#language, decoding.beam_size, decoding.beam_threshold, decoding.token_threshold, decoding.lm_weight,
+      this.#language, this.#worn(adapter), this.#hasNeural ? neuralShare : 0, decoding.beam_size, decoding.beam_threshold, decoding.token_threshold, decoding.lm_weight,
       decoding.word_score, decoding.boundary_skip_log_prob, decoding.blank_skip_log_prob,
       decoding.stable_after_frames, decoding.semiring === "tropical" ? 1 : 0,
     );
@@ -90,15 +99,23 @@ export class Decoder {
    * @param {Uint32Array} contexts (count, context) of word ids with an embedding, oldest word first.
    * @param {number} count how many contexts.
    * @param {number} dim numbers of an embedding.
+   * @param {string|null} [adapter] that it wears.
    * @returns {Float32Array} (count, dim): the embeddings that the next words should have.
    */
-  predict(contexts, count, dim) {
+  predict(contexts, count, dim, adapter = null) {
     const ids = copyIn(this.#wasm, contexts);
-    const rows = this.#wasm.predict(this.#language, ids, count);
+    const rows = this.#wasm.predict(this.#language, this.#worn(adapter), ids, count);
     const copy = new Float32Array(this.#wasm.memory.buffer, rows, count * dim).slice();
     this.#wasm.release(ids);
     this.#wasm.release(rows);
     return copy;
+  }
+
+  /** Address of an adapter, 0 for none. */
+  #worn(name) {
+    if (name === null) return 0;
+    if (!this.#adapters.has(name)) throw new Error(`there is no adapter ${name}`);
+    return this.#adapters.get(name);
   }
 
   /** Copy a file into the module's memory; its arrays get an `address`. */
@@ -120,6 +137,27 @@ export class Decoder {
   #ngram(file) {
     const { unigram_log_prob: unigrams, bigram_first: rows } = file.arrays;
     return this.#table([unigrams.size, rows.size - 1, ...this.#addresses(file, NGRAM)]);
+  }
+
+  #adapter(buffer, neural) {
+    const { meta, arrays } = this.#place(buffer, "lm-adapter");
+    if (meta.trunk !== neural?.meta.trunk) throw new Error("the adapter was made for another language model");
+    const layers = [];
+    for (let number = 0; `weight.${number}` in neural.arrays; number += 1) {
+      const [down, up] = [arrays[`down.${number}`], arrays[`up.${number}`]];
+      const [inputs, outputs] = neural.arrays[`weight.${number}`].shape;
+      const rank = down?.shape[1];
+      if (!up || down.shape[0] !== inputs || up.shape[0] !== rank || up.shape[1] !== outputs) {
+        throw new Error("the adapter does not fit the language model's layers");
+      }
+      layers.push(rank, down.address, up.address);
+    }
+    const { bias, bias_scale: scale } = arrays;
+    if (bias.size !== 0 && bias.size !== neural.arrays.bias.size) {
+      throw new Error("the adapter does not fit the language model's words");
+    }
+    const adapter = this.#table([bias.size, bias.address, scale.address, this.#table(layers)]);
+    return this.#wasm.create_adapter(this.#language, adapter);
   }
 
   #network(file) {

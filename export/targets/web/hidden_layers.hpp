@@ -20,8 +20,46 @@ struct Layer {
     const float *scale, *bias;
 };
 
+// Arrays of an adapter, halves: what it adds to a layer is x . down . up.
+struct LayerChange {
+    size_t rank;
+    const uint16_t *down, *up;  // (inputs, rank), (rank, outputs)
+};
+
+// An adapter's change of one layer, as floats.
+class LowRank {
+  public:
+    LowRank(const LayerChange& change, size_t inputs, size_t outputs)
+        : inputs_(inputs), outputs_(outputs), rank_(change.rank), down_(widened(change.down, inputs * change.rank)),
+          up_(widened(change.up, change.rank * outputs)) {}
+
+    // Add the change of rows x (count, inputs) to y (count, outputs).
+    void add(const std::vector<float>& x, size_t count, std::vector<float>& y) const {
+        std::vector<float> narrow(rank_);
+        for (size_t n = 0; n < count; ++n) {
+            std::fill(narrow.begin(), narrow.end(), 0.0f);
+            for (size_t i = 0; i < inputs_; ++i)
+                for (size_t r = 0; r < rank_; ++r) narrow[r] += x[n * inputs_ + i] * down_[i * rank_ + r];
+            for (size_t r = 0; r < rank_; ++r)
+                for (size_t o = 0; o < outputs_; ++o) y[n * outputs_ + o] += narrow[r] * up_[r * outputs_ + o];
+        }
+    }
+
+  private:
+    static std::vector<float> widened(const uint16_t* halves, size_t count) {
+        std::vector<float> floats(count);
+        for (size_t i = 0; i < count; ++i) floats[i] = static_cast<float>(half_to_double(halves[i]));
+        return floats;
+    }
+
+    size_t inputs_, outputs_, rank_;
+    std::vector<float> down_, up_;
+};
+
 class HiddenLayers {
   public:
+    using Changes = std::vector<LowRank>;  // of every layer
+
     // `fofe` is (codes, context): how much each word of a context counts in each code.
     HiddenLayers(const NeuralTable& table, const float* fofe, size_t codes, const std::vector<Layer>& layers,
                  bool is_gelu)
@@ -29,11 +67,20 @@ class HiddenLayers {
         for (const Layer& layer : layers) layers_.emplace_back(layer);
     }
 
-    // Contexts (count, context) of word ids, the oldest first, to vectors (count, dim).
-    std::vector<float> operator()(const std::vector<int64_t>& contexts, size_t count) const {
+    // What an adapter's arrays, one entry a layer, make of these layers.
+    Changes changes(const LayerChange* given) const {
+        Changes found;
+        for (size_t number = 0; number < layers_.size(); ++number)
+            found.emplace_back(given[number], layers_[number].inputs(), layers_[number].outputs());
+        return found;
+    }
+
+    // Contexts (count, context) of word ids, the oldest first, to vectors (count, dim); `changes` may be null.
+    std::vector<float> operator()(const std::vector<int64_t>& contexts, size_t count, const Changes* changes) const {
         std::vector<float> x = encode(contexts, count);
         for (size_t number = 0; number < layers_.size(); ++number) {
             std::vector<float> y = layers_[number].apply(x, count);
+            if (changes) (*changes)[number].add(x, count, y);
             const bool is_last = number + 1 == layers_.size(), is_residual = number > 0 && !is_last;
             if (!is_last) activate(y);
             if (is_residual) std::transform(y.begin(), y.end(), x.begin(), y.begin(), std::plus<float>());
@@ -53,6 +100,9 @@ class HiddenLayers {
                 for (size_t o = 0; o < outputs_; ++o)
                     weight_[i * width_ + o] = static_cast<float>(layer.weight[i * outputs_ + o]) * layer.scale[o];
         }
+
+        size_t inputs() const { return inputs_; }
+        size_t outputs() const { return outputs_; }
 
         std::vector<float> apply(const std::vector<float>& x, size_t count) const {
             std::vector<float> y(count * outputs_);

@@ -19,6 +19,7 @@ function setState(state) {
   find("microphone").setAttribute("aria-pressed", String(state === "listening"));
   find("microphone").setAttribute("aria-label", state === "listening" ? "Stop" : "Listen");
   find("file").disabled = state !== "ready";
+  find("domain").disabled = state !== "ready";
   find("progress").classList.toggle("idle", state !== "loading" && state !== "busy");
   if (state !== "listening") find("microphone").style.removeProperty("--level");
 }
@@ -79,8 +80,10 @@ const answers = {
     loadedBytes += bytes;
     find("progress").value = loadedBytes / modelBytes;
   },
-  ready({ words }) {
+  ready({ words, domains }) {
     find("model").append(` It knows ${words.toLocaleString("en")} words.`);
+    find("domain").append(...domains.map((name) => new Option(name, name)));
+    find("expect").hidden = domains.length === 0;
     setState("ready");
   },
   partial({ partial, usage }) {
@@ -186,6 +189,9 @@ find("file").addEventListener("change", ({ target }) => {
   const [file] = target.files;
   target.value = "";
   if (file) attempt(() => transcribe(file));
+});
+find("domain").addEventListener("change", ({ target }) => {
+  worker.postMessage({ type: "domain", domain: target.value || null });
 });
 find("copy").addEventListener("click", () => attempt(copyText));
 acceptDrops();

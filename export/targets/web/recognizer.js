@@ -33,7 +33,9 @@ export class Recognizer {
     const files = Object.fromEntries(await Promise.all(names.map(async (name) => [name, await read(name)])));
     const language = { lexicon: files["lexicon.bin"], ngram: files["ngram.bin"], lm: files["lm.bin"] };
     const encoder = await Encoder.create(files["encoder.onnx"], settings.state);
-    const decoder = await Decoder.create(files["search.wasm"], language, settings.neural_share);
+    const worn = Object.values(settings.domains).map(({ adapter }) => adapter).filter(Boolean);
+    const adapters = Object.fromEntries(worn.map((name) => [name, files[name]]));
+    const decoder = await Decoder.create(files["search.wasm"], language, adapters);
     return new Recognizer(encoder, decoder, settings);
   }
 
@@ -55,9 +57,24 @@ export class Recognizer {
     return this.#decoder.memoryBytes;
   }
 
-  /** Start a stream of speech. */
-  createStream() {
-    return new Stream(this.#encoder, this.#decoder, this.settings);
+  /** Kinds of speech that `createStream` may be told to expect. */
+  get domains() {
+    return Object.keys(this.settings.domains);
+  }
+
+  /**
+   * Start a stream of speech.
+   * @param {{domain?: string|null}} [options] kind of speech to expect, one of `domains`; null expects anything.
+   * @throws {Error} there is no such domain.
+   */
+  createStream({ domain = null } = {}) {
+    const { domains, decoding, neural_share: neuralShare } = this.settings;
+    if (domain !== null && !Object.hasOwn(domains, domain)) {
+      throw new Error(`domain: expected one of ${this.domains.join(", ") || "none"}, found ${domain}`);
+    }
+    const chosen = domain === null ? { adapter: null, neural_share: neuralShare, decoding } : domains[domain];
+    const search = this.#decoder.createSearch(chosen.decoding, chosen.neural_share, chosen.adapter);
+    return new Stream(this.#encoder, this.#decoder, search, this.settings);
   }
 }
 

@@ -36,6 +36,14 @@ struct Network {
     const Layer* layers;
 };
 
+struct GivenAdapter {
+    size_t n_bias;  // 0: the bias stays
+    const int8_t* bias;
+    const float* bias_scale;
+    const LayerChange* layers;
+};
+
+static_assert(sizeof(GivenAdapter) == 4 * 4 && sizeof(LayerChange) == 3 * 4);
 static_assert(sizeof(Trie) == 6 * 4 && sizeof(Ngram) == 14 * 4 && sizeof(Network) == 14 * 4 && sizeof(Layer) == 5 * 4);
 static_assert(sizeof(PathWord) == 40);
 
@@ -46,6 +54,8 @@ class Neural {
           table{given.rows, given.dim, given.scales, given.context, given.unknown_words, given.embedding, given.scale,
                 bias_.data(), given.unknown_log_share},
           layers(table, given.fofe, given.codes, {given.layers, given.layers + given.n_layers}, given.is_gelu != 0) {}
+
+    const std::vector<float>& bias() const { return bias_; }
 
   private:
     static std::vector<float> widened(const Network& given) {
@@ -61,29 +71,54 @@ class Neural {
     const HiddenLayers layers;
 };
 
+// An adapter: the neural model's hidden layers and output bias, changed.
+class Adapter {
+  public:
+    Adapter(const Neural& neural, const GivenAdapter& given)
+        : bias_(changed(neural.bias(), given)), table(neural.table), changes(neural.layers.changes(given.layers)) {
+        table.bias = bias_.data();
+    }
+
+  private:
+    static std::vector<float> changed(std::vector<float> bias, const GivenAdapter& given) {
+        for (size_t row = 0; row < given.n_bias; ++row)
+            bias[row] += static_cast<float>(given.bias[row]) * *given.bias_scale;
+        return bias;
+    }
+
+    const std::vector<float> bias_;
+
+  public:
+    NeuralTable table;
+    const HiddenLayers::Changes changes;
+};
+
 // What streams share.
 struct Language {
     Trie trie;
     std::unique_ptr<Ngram> ngram;
     std::unique_ptr<Neural> neural;
-    double neural_share;
 };
 
-// A search and its scorers.
+// A search and its scorers; `adapter` may be null.
 class Search {
   public:
-    Search(const Language& language, const Config& config)
+    Search(const Language& language, const Adapter* adapter, double neural_share, const Config& config)
         : ngram_(language.ngram ? std::make_unique<NgramScorer>(*language.ngram) : nullptr),
-          neural_(neural(language, ngram_.get())),
+          neural_(neural(language, adapter, neural_share, ngram_.get())),
           search(language.trie, scorer(), config) {}
 
   private:
-    static std::unique_ptr<NeuralScorer> neural(const Language& language, NgramScorer* ngram) {
-        if (!language.neural) return nullptr;
+    static std::unique_ptr<NeuralScorer> neural(const Language& language, const Adapter* adapter, double share,
+                                                NgramScorer* ngram) {
+        if (!language.neural || share <= 0) return nullptr;
         const HiddenLayers& layers = language.neural->layers;
-        const auto predict = [&layers](const std::vector<int64_t>& ids, size_t count) { return layers(ids, count); };
-        NgramScorer* mixed = language.neural_share < 1 ? ngram : nullptr;
-        return std::make_unique<NeuralScorer>(language.neural->table, predict, mixed, language.neural_share);
+        const HiddenLayers::Changes* changes = adapter ? &adapter->changes : nullptr;
+        const auto predict = [&layers, changes](const std::vector<int64_t>& ids, size_t count) {
+            return layers(ids, count, changes);
+        };
+        const NeuralTable& table = adapter ? adapter->table : language.neural->table;
+        return std::make_unique<NeuralScorer>(table, predict, share < 1 ? ngram : nullptr, share);
     }
 
     WordScorer& scorer() {
@@ -111,26 +146,31 @@ class Search {
 EXPORT(allocate) void* allocate(size_t size) { return std::aligned_alloc(64, (size + 63) / 64 * 64); }
 
 EXPORT(create_language)
-Language* create_language(const Trie* trie, const Ngram* ngram, const Network* network, double neural_share) {
+Language* create_language(const Trie* trie, const Ngram* ngram, const Network* network) {
     return new Language{*trie, ngram ? std::make_unique<Ngram>(*ngram) : nullptr,
-                        network ? std::make_unique<Neural>(*network) : nullptr, neural_share};
+                        network ? std::make_unique<Neural>(*network) : nullptr};
 }
 
-EXPORT(predict) float* predict(const Language* language, const uint32_t* contexts, size_t count) {
+EXPORT(create_adapter) Adapter* create_adapter(const Language* language, const GivenAdapter* adapter) {
+    return new Adapter(*language->neural, *adapter);
+}
+
+EXPORT(predict)
+float* predict(const Language* language, const Adapter* adapter, const uint32_t* contexts, size_t count) {
     const std::vector<int64_t> ids(contexts, contexts + count * language->neural->table.context);
-    const std::vector<float> rows = language->neural->layers(ids, count);
+    const std::vector<float> rows = language->neural->layers(ids, count, adapter ? &adapter->changes : nullptr);
     auto* copy = static_cast<float*>(allocate(rows.size() * sizeof(float)));
     std::copy(rows.begin(), rows.end(), copy);
     return copy;
 }
 
 EXPORT(create_search)
-Search* create_search(const Language* language, size_t beam_size, double beam_threshold, double token_threshold,
-                      double lm_weight, double word_score, double boundary_skip_log_prob, double blank_skip_log_prob,
-                      size_t stable_after_frames, size_t is_tropical) {
-    return new Search(*language, Config{beam_size, beam_threshold, token_threshold, lm_weight, word_score,
-                                        boundary_skip_log_prob, blank_skip_log_prob,
-                                        static_cast<int64_t>(stable_after_frames), is_tropical != 0});
+Search* create_search(const Language* language, const Adapter* adapter, double neural_share, size_t beam_size,
+                      double beam_threshold, double token_threshold, double lm_weight, double word_score,
+                      double boundary_skip_log_prob, double blank_skip_log_prob, size_t stable_after_frames,
+                      size_t is_tropical) {
+    return new Search(*language, adapter, neural_share, Config{beam_size, beam_threshold, token_threshold, lm_weight, word_score, boundary_skip_log_prob,
+                             blank_skip_log_prob, static_cast<int64_t>(stable_after_frames), is_tropical != 0});
 }
 
 EXPORT(release) void release(void* memory) { std::free(memory); }

@@ -39,10 +39,10 @@ export class Stream {
   #busy = Promise.resolve(); // calls wait for the ones before them
   #isFinished = false;
 
-  constructor(encoder, decoder, settings) {
+  constructor(encoder, decoder, search, settings) {
     this.#encoder = encoder;
     this.#decoder = decoder;
-    this.#search = decoder.createSearch(settings.decoding);
+    this.#search = search;
     this.#settings = settings;
     this.#state = encoder.initialState();
   }

@@ -1,5 +1,6 @@
 // The recogniser in a worker, so that the page never waits for it. Messages in: {type: "load", folder},
-// {type: "audio", samples}, {type: "finish"}. Messages out: {type: "bytes", bytes}, {type: "ready", words},
+// {type: "domain", domain}, {type: "audio", samples}, {type: "finish"}; a domain counts for the streams that start after
+// it. Messages out: {type: "bytes", bytes}, {type: "ready", words, domains},
 // {type: "partial", partial, usage}, {type: "result", result, usage}, {type: "error", message}.
 
 const memories = [];
@@ -14,6 +15,7 @@ WebAssembly.Memory.prototype = Memory.prototype;
 
 let recognizer = null;
 let stream = null;
+let domain = null;
 let audioS = 0;
 let busyS = 0;
 let last = Promise.resolve();
@@ -22,7 +24,10 @@ const actions = {
   async load({ folder }) {
     const { fetchFrom, Recognizer } = await import("./recognizer.js");
     recognizer = await Recognizer.load(fetchFrom(folder, (bytes) => postMessage({ type: "bytes", bytes })));
-    postMessage({ type: "ready", words: recognizer.nWords });
+    postMessage({ type: "ready", words: recognizer.nWords, domains: recognizer.domains });
+  },
+  domain(message) {
+    domain = message.domain;
   },
   async audio({ samples }) {
     if (!stream) startStream();
@@ -39,7 +44,7 @@ const actions = {
 };
 
 function startStream() {
-  stream = recognizer.createStream();
+  stream = recognizer.createStream({ domain });
   audioS = 0;
   busyS = 0;
 }
