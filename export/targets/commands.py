@@ -29,6 +29,8 @@ def add_arguments(commands: Any) -> None:
         target.add_argument("bundle", type=Path, nargs="?", help="folder of the bundle; without it, the English one")
         target.add_argument("out", type=Path, help="folder")
         target.add_argument("--chunk-ms", type=int, help="default: the bundle's")
+        if name in ("executorch", "litert"):
+            target.add_argument("--int8", action="store_true", help="int8 weights: a third of the bytes, less exact")
         if name == "sherpa-onnx":
             target.add_argument("--words", type=Path, help="words that a decoding graph knows, one a line")
             target.add_argument("--top", type=int, default=0, help="also the bundle's most frequent words, so many")
@@ -50,6 +52,11 @@ def run_target(args: argparse.Namespace) -> None:
         if args.top < 0:
             raise OptionError(f"--top is {args.top}, expected a number of words from 0 on")
         target = replace(target, write=partial(write_sherpa_onnx, words=words, top=args.top))
+    if getattr(args, "int8", False):
+        from export.targets.torch_targets import write_executorch, write_litert
+
+        write = {"executorch": write_executorch, "litert": write_litert}[args.command]
+        target = replace(target, write=partial(write, int8=True))
     n_bytes = write_target(target, args.bundle, args.out, args.chunk_ms)
     print(f"wrote {args.out}: {n_bytes / 1e6:.1f} MB; how to load it is in {args.out / 'README.md'}")
 

@@ -87,8 +87,9 @@ def contract(bundle: Bundle, chunk_ms: int, counter: str = "int64", unused: Sequ
 
 
 def describe_target(
-    bundle: Bundle, folder: Path, shapes: Contract, *, target: str, model: str, code: str, notes: Sequence[str] = ()
-) -> None:
+    bundle: Bundle, folder: Path, shapes: Contract, *, target: str, model: str, code: str, notes: Sequence[str] = (),
+    weights: str | None = None,
+) -> None:  # fmt: skip
     """Write `target.json`, `README.md` and `tokens.txt` beside an exported model.
 
     Args:
@@ -99,6 +100,7 @@ def describe_target(
         model: name of the model's file in the folder.
         code: that runs it, for its runtime, as Markdown.
         notes: sentences on what is different there.
+        weights: their type in the file; None: as in the bundle.
     """
     encoder = bundle.manifest.encoder
     chunk_ms = shapes.log_probs.shape[1] * encoder.frame_ms
@@ -114,6 +116,7 @@ def describe_target(
         "chunk_ms": chunk_ms,
         "look_ahead_ms": encoder.look_ahead_ms,
         "frame_ms": encoder.frame_ms,
+        **({} if weights is None else {"weights": weights}),
         **asdict(shapes),
     }
     write_tokens(folder / "tokens.txt")

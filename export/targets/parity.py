@@ -78,7 +78,7 @@ def measure_parity(folder: Path, bundle: Bundle, audio: Sequence[Path]) -> Targe
     clips, n_frames, cpu_s = [], 0, 0.0
     for path in audio:
         features = read_features(path)
-        expected = _own_log_probs(encoder, features, chunk_frames)
+        expected = own_log_probs(encoder, features, chunk_frames)
         start = time.process_time()
         found = target.log_probs(features)
         cpu_s += time.process_time() - start
@@ -96,7 +96,8 @@ def measure_parity(folder: Path, bundle: Bundle, audio: Sequence[Path]) -> Targe
     )
 
 
-def _own_log_probs(encoder: OnnxEncoder, features: FloatArray, chunk_frames: int) -> FloatArray:
+def own_log_probs(encoder: OnnxEncoder, features: FloatArray, chunk_frames: int) -> FloatArray:
+    """Log-probabilities (n, V) of features (T, 80) in our own runtime, fed as `TargetFolder.log_probs` does."""
     window = chunk_frames + encoder.look_ahead_frames
     padded, state, parts = pad(features, chunk_frames, encoder.look_ahead_frames), encoder.initial_state(), []
     for start in range(0, len(padded) - window + 1, chunk_frames):

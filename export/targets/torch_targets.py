@@ -1,7 +1,9 @@
-"""Targets that torch programs are lowered to: executorch, LiteRT, Core ML. Fixed shapes, float32 weights."""
+"""Targets that torch programs are lowered to: executorch, LiteRT, Core ML. Fixed shapes; weights float32, or int8."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
@@ -51,6 +53,14 @@ _LITERT_NOTE = (
     "On Android the same signature, `serving_default`, is called with `Interpreter.runSignature`: inputs `args_0` (the "
     "window), `args_1` ..., outputs `output_0` (log-probabilities), `output_1` ... The last state is int32 here."
 )
+_EXECUTORCH_INT8_NOTE = (
+    "The weights of its products are int8, and so are the products: each row of numbers that goes in is rounded to "
+    "int8 with a scale of its own. A few phonemes come out otherwise than from the bundle."
+)
+_LITERT_INT8_NOTE = (
+    "The weights of its products are int8 in the file, and floats when it runs. They were rounded anew after LiteRT "
+    "had folded the gains of the norms into them, so a few phonemes come out otherwise than from the bundle."
+)
 _COREML_NOTES = (
     "The last state, the number of frames so far, is int32 here, as Core ML takes no int64. States that the "
     "network does not use are left out.",
@@ -94,28 +104,67 @@ def fixed_step(bundle: Bundle, chunk_ms: int) -> tuple[PackedStep, tuple[Tensor,
     return PackedStep(network).eval(), (window, *initial_states(network.config))
 
 
-def write_executorch(bundle: Bundle, out: Path, chunk_ms: int) -> None:
-    """Fill the folder `out` with `encoder.pte`, its products and convolutions for XNNPACK."""
+def write_executorch(bundle: Bundle, out: Path, chunk_ms: int, *, int8: bool = False) -> None:
+    """Fill the folder `out` with `encoder.pte`, its products and convolutions for XNNPACK; `int8`: products in int8."""
     exir = need("executorch.exir", "executorch")
     xnnpack = need("executorch.backends.xnnpack.partition.xnnpack_partitioner", "executorch")
     step, example = fixed_step(bundle, chunk_ms)
+    partitioners = [xnnpack.XnnpackPartitioner()]
     with _quiet(), torch.no_grad():
         program = torch.export.export(step, example)
-        lowered = exir.to_edge_transform_and_lower(program, partitioner=[xnnpack.XnnpackPartitioner()])
+        if int8:
+            kinds = need(
+                "executorch.backends.xnnpack.partition.config.xnnpack_config", "executorch"
+            ).ConfigPrecisionType
+            dynamic = xnnpack.XnnpackPartitioner(config_precisions=kinds.DYNAMIC_QUANT, per_op_mode=True)
+            partitioners.insert(0, dynamic)
+            program = torch.export.export(_int8_products(program, example), example)
+        lowered = exir.to_edge_transform_and_lower(program, partitioner=partitioners)
         (out / "encoder.pte").write_bytes(lowered.to_executorch().buffer)
     code, shapes = PHONEME_LOOP.replace("{runtime}", _EXECUTORCH_RUNTIME), contract(bundle, chunk_ms)
-    describe_target(bundle, out, shapes, target="executorch", model="encoder.pte", code=code, notes=[_EXECUTORCH_NOTE])
+    notes = [_EXECUTORCH_NOTE, *([_EXECUTORCH_INT8_NOTE] if int8 else [])]
+    describe_target(
+        bundle, out, shapes, target="executorch", model="encoder.pte", code=code, notes=notes, weights=_weights(int8)
+    )
 
 
-def write_litert(bundle: Bundle, out: Path, chunk_ms: int) -> None:
-    """Fill the folder `out` with `encoder.tflite`."""
+def _int8_products(program: torch.export.ExportedProgram, example: tuple[Tensor, ...]) -> nn.Module:
+    """The program with the weights of its linear layers in int8, by column, and their inputs rounded row by row."""
+    quantizing = need("executorch.backends.xnnpack.quantizer.xnnpack_quantizer", "executorch")
+    pt2e = need("torchao.quantization.pt2e.quantize_pt2e", "executorch")
+    quantizer = quantizing.XNNPACKQuantizer()
+    # It would make the numbers that integers are added to floats, and with them the frame counter.
+    quantizer.transform_for_annotation = lambda model: model
+    config = quantizing.get_symmetric_quantization_config(is_per_channel=True, is_dynamic=True)
+    quantizer.set_module_type(nn.Linear, config)
+    prepared = pt2e.prepare_pt2e(program.module(), quantizer)
+    prepared(*example)
+    converted: nn.Module = pt2e.convert_pt2e(prepared)
+    return converted
+
+
+def write_litert(bundle: Bundle, out: Path, chunk_ms: int, *, int8: bool = False) -> None:
+    """Fill the folder `out` with `encoder.tflite`; `int8`: the weights of its products in int8."""
     tool = need("litert_torch", "litert")
     step, (window, *states, n_frames) = fixed_step(bundle, chunk_ms)
+    path = out / "encoder.tflite"
     with _quiet(), torch.no_grad():
         example = (window, *states, n_frames.to(torch.int32))
-        tool.convert(NarrowStep(step).eval(), example).export(str(out / "encoder.tflite"))
+        tool.convert(NarrowStep(step).eval(), example).export(str(path))
+        if int8:
+            quantizer = need("ai_edge_quantizer.quantizer", "litert").Quantizer(str(path))
+            quantizer.load_quantization_recipe(need("ai_edge_quantizer.recipe", "litert").weight_only_wi8_afp32())
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+                path.write_bytes(bytes(quantizer.quantize().quantized_model))
     code, shapes = PHONEME_LOOP.replace("{runtime}", _LITERT_RUNTIME), contract(bundle, chunk_ms, counter="int32")
-    describe_target(bundle, out, shapes, target="litert", model="encoder.tflite", code=code, notes=[_LITERT_NOTE])
+    notes = [_LITERT_NOTE, *([_LITERT_INT8_NOTE] if int8 else [])]
+    describe_target(
+        bundle, out, shapes, target="litert", model="encoder.tflite", code=code, notes=notes, weights=_weights(int8)
+    )
+
+
+def _weights(int8: bool) -> str:
+    return "int8" if int8 else "float32"
 
 
 def write_coreml(bundle: Bundle, out: Path, chunk_ms: int) -> None:

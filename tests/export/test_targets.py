@@ -219,6 +219,17 @@ def test_lowered_exports_hear_the_same(name, english, tmp_path):
     assert measure_parity(tmp_path / name, english, [clip]).n_identical == 1
 
 
+@pytest.mark.parametrize("name", ["executorch", "litert"])
+def test_int8_exports_are_a_third_as_large_and_hear_nearly_the_same(name, english, tmp_path):
+    pytest.importorskip(TOOLS[name])
+    assert main([name, str(tmp_path / name), "--int8"]) == 0
+    assert json.loads((tmp_path / name / MARKER).read_text())["weights"] == "int8"
+    clip = english.file(english.manifest.selftest.audio)
+    found = measure_parity(tmp_path / name, english, [clip])
+    assert found.model_bytes < 2_600_000
+    assert found.clips[0].same_label > 0.98
+
+
 @pytest.mark.parametrize("name", sorted(TOOLS))
 def test_a_missing_tool_is_named_with_its_extra(name, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, TOOLS[name], None)
