@@ -51,6 +51,8 @@ class CharAutomaton:
         self._configurations: list[frozenset[Configuration]] = []
         self._next: list[dict[str, int]] = []
         self._accepting: list[bool] = []
+        self._reads: list[frozenset[int] | None] = []
+        """Of each state, the numbers of the sets that it reads from; None where it reads from lists too."""
         self._total = 0
         self._memoised = 0
         self._closures: dict[tuple[int, Counts], tuple[Configuration, ...]] = {}
@@ -68,7 +70,12 @@ class CharAutomaton:
         if state == DEAD:
             return DEAD
         after = self._next[state].get(char)
-        return self._first_step(state, char) if after is None else after
+        if after is not None:
+            return after
+        reads = self._reads[state]
+        if reads is not None and reads.isdisjoint(self._containing_sets(char)):
+            return DEAD
+        return self._first_step(state, char)
 
     def run(self, state: int, text: str) -> int:
         """Returns the state after all characters of `text`."""
@@ -188,10 +195,13 @@ class CharAutomaton:
             if len(key) > MAX_STATE_CONFIGURATIONS or self._total > MAX_CONFIGURATIONS or state == MAX_STATES:
                 self._total -= len(key)
                 self._fail()
-            accepts = any(isinstance(self._program.instructions[configuration[0]], Accept) for configuration in key)
+            instructions = [self._program.instructions[at] for at in {configuration[0] for configuration in key}]
+            reads = frozenset(instruction.charset for instruction in instructions if isinstance(instruction, Read))
+            reads_lists = any(isinstance(instruction, ReadEntry) for instruction in instructions)
             self._configurations.append(key)
             self._next.append({})
-            self._accepting.append(accepts)
+            self._reads.append(None if reads_lists else reads)
+            self._accepting.append(any(isinstance(instruction, Accept) for instruction in instructions))
             self._states[key] = state
         return state
 

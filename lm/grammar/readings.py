@@ -61,13 +61,43 @@ class Machine(Protocol):
         """Words of the units that can be written with allowed characters, and of the letters that are spelt."""
 
 
+class Shapes:
+    """Shapes as a tree that grows where it is looked at; equal parts are one object, and are worked out once."""
+
+    def __init__(self, shapes: frozenset[str], known: dict[frozenset[str], Shapes]) -> None:
+        self.shapes = shapes
+        """All of them."""
+        self._known = known
+        self.is_end = "" in shapes
+        """Whether one of them is over, so that nothing more is asked."""
+
+    @cached_property
+    def following(self) -> tuple[tuple[str, Shapes], ...]:
+        """First characters, and what follows each."""
+        by_first: dict[str, set[str]] = {}
+        for shape in self.shapes:
+            by_first.setdefault(shape[0], set()).add(shape[1:])
+        return tuple((first, Shapes.of(frozenset(by_first[first]), self._known)) for first in sorted(by_first))
+
+    @staticmethod
+    def of(shapes: frozenset[str], known: dict[frozenset[str], Shapes]) -> Shapes:
+        """The tree of some shapes; `known` holds those that there are."""
+        found = known.get(shapes)
+        if found is None:
+            if len(known) > _MOST_KNOWN:
+                known.clear()
+            found = known[shapes] = Shapes(shapes, known)
+        return found
+
+
 class Readings:
     """All families together; immutable, shared."""
 
     def __init__(self, machines: Sequence[Machine]) -> None:
         self._machines = tuple(machines)
         self._known_steps: dict[tuple[Mode, str], tuple[Reading, ...]] = {}
-        self._known_shapes: dict[Mode, tuple[str, ...]] = {}
+        self._known_shapes: dict[Mode, Shapes] = {}
+        self._shape_trees: dict[frozenset[str], Shapes] = {}
         self._known_endings: dict[Mode, Writings] = {START: (("", 0.0),)}
 
     def after(self, mode: Mode, word: str) -> tuple[Reading, ...]:
@@ -79,14 +109,15 @@ class Readings:
             known = self._known_steps[mode, word] = tuple(self._find(mode, word))
         return known
 
-    def shapes(self, mode: Mode) -> tuple[str, ...]:
+    def shapes(self, mode: Mode) -> Shapes:
         """Beginnings of all that may still be written for the unit in progress; `ANY_DIGIT` stands for any one."""
         assert isinstance(mode, tuple)
         known = self._known_shapes.get(mode)
         if known is None:
             if len(self._known_shapes) > _MOST_KNOWN:
                 self._known_shapes.clear()
-            known = self._known_shapes[mode] = tuple(dict.fromkeys(self._machines[mode[0]].shapes(mode[1])))
+            shapes = frozenset(self._machines[mode[0]].shapes(mode[1]))
+            known = self._known_shapes[mode] = Shapes.of(shapes, self._shape_trees)
         return known
 
     def words(self, mode: Mode) -> list[str]:

@@ -17,7 +17,7 @@ from typing import NamedTuple, TypeVar
 from lm.g2p import normalize_word
 from lm.grammar.automaton import DEAD, CharAutomaton
 from lm.grammar.errors import GrammarTooLargeError
-from lm.grammar.readings import ANY_DIGIT, START, Mode, Reading, Readings
+from lm.grammar.readings import ANY_DIGIT, START, Mode, Reading, Readings, Shapes
 from lm.grammar.vocabulary import Vocabulary
 from lm.grammar.writing import Trail, Writing, writing_of
 
@@ -80,6 +80,8 @@ class SpokenAutomaton:
         self._words: dict[Configuration, frozenset[str]] = {}
         self._units: dict[Mode, tuple[tuple[str, tuple[Reading, ...]], ...]] = {}
         self._useful: dict[tuple[int, Mode], bool] = {}
+        self._fitting: dict[tuple[int, Shapes], bool] = {}
+        self._digit_runs: dict[int, tuple[int, ...]] = {}
         self._plain_runs: dict[tuple[int, str], tuple[tuple[int, str], ...]] = {}
         self._silent_runs: dict[int, tuple[tuple[int, str, float], ...]] = {}
         self.start = self._intern(self.closed([Configuration(chars.start, START, edits)]))
@@ -258,19 +260,35 @@ class SpokenAutomaton:
         if is_useful is None:
             assert self.readings is not None
             shapes = self.readings.shapes(reading.mode)
-            is_useful = any(self._fits(after, shape) for shape in shapes)
+            is_useful = self._fits(after, shapes) or any(
+                self._fits(silent, shapes) for silent, _, _ in self._after_silence(after)
+            )
             _remember(self._useful, key, is_useful)
         return after if is_useful else DEAD
 
-    def _fits(self, chars: int, shape: str) -> bool:
-        """Whether something of a shape may be written, silent characters before it included."""
-        states = {chars, *(after for after, _, _ in self._after_silence(chars))}
-        for char in shape:
-            states = {
-                self.chars.step(state, c) for state in states for c in (string.digits if char == ANY_DIGIT else char)
-            }
-            states.discard(DEAD)
-        return bool(states)
+    def _fits(self, chars: int, shapes: Shapes) -> bool:
+        """Whether something of one of the shapes may be written."""
+        if shapes.is_end:
+            return True
+        key = chars, shapes
+        fits = self._fitting.get(key)
+        if fits is None:
+            fits = any(
+                self._fits(after, rest)
+                for char, rest in shapes.following
+                for after in (self._after_digits(chars) if char == ANY_DIGIT else (self.chars.step(chars, char),))
+                if after != DEAD
+            )
+            _remember(self._fitting, key, fits)
+        return fits
+
+    def _after_digits(self, chars: int) -> tuple[int, ...]:
+        """Character states that the ten digits lead to."""
+        found = self._digit_runs.get(chars)
+        if found is None:
+            found = tuple({self.chars.step(chars, digit) for digit in string.digits})
+            _remember(self._digit_runs, chars, found)
+        return found
 
     def _is_open_word(self, word: str) -> bool:
         return any(all(c in chars or c.upper() in chars for c in word if c != "'") for chars in self._open)

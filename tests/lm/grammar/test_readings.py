@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lm.grammar.errors import GrammarError
-from lm.grammar.readings import ANY_DIGIT, START, default_readings
+from lm.grammar.readings import ANY_DIGIT, START, Shapes, default_readings
 from lm.verbalize import cardinal, digits, ordinal, year
 
 
@@ -181,7 +181,8 @@ def unfit_shapes(spoken):
         for said, at, start in places
         if at is not START
         and not any(
-            re.match(re.escape(shape).replace(ANY_DIGIT, r"\d"), text[start:] + ending) for shape in readings.shapes(at)
+            re.match(re.escape(shape).replace(ANY_DIGIT, r"\d"), text[start:] + ending)
+            for shape in readings.shapes(at).shapes
         )
     ]
 
@@ -230,3 +231,14 @@ def test_ways_of_ones_own():
 def test_ways_that_cannot_be_used(spoken):
     with pytest.raises(GrammarError, match="readings"):
         default_readings().extended(spoken)
+
+
+def test_shapes_share_what_is_equal_and_end_with_the_shortest():
+    known = {}
+    tree = Shapes.of(frozenset({"1:00", "2:00", "$"}), known)
+    following = dict(tree.following)
+    assert sorted(following) == ["$", "1", "2"]
+    assert following["1"] is following["2"] is Shapes.of(frozenset({":00"}), known)
+    assert following["$"].is_end
+    assert not tree.is_end
+    assert Shapes.of(frozenset({"", "5"}), known).is_end
