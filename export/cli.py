@@ -26,6 +26,7 @@ EXAMPLES = """examples:
   asr-export shrink --bundle asr/data/english --words 40000 --ngram-mb 1.5 --out small       a bundle of 10 MB
   asr-export quantize --checkpoint runs/first/final --variant int8-dynamic --bundle asr/data/english --out dynamic
   asr-export sweep --checkpoint runs/first/final --bundle asr/data/english --manifest clips.jsonl --clips 60 --out sweep
+  asr-export sweep-lm --model runs/lm/final --text assistant=requests.txt --text dictation=letters.txt --out sweep-lm
   asr-export chunk --encoder encoder.onnx --chunk-ms 320 --out encoder-320.onnx     for sherpa-onnx
   asr-export graph --bundle asr/data/english --words commands.txt --out commands    for sherpa-onnx: words, not phonemes
   asr-export grammar --grammar '[A-Z]{3}-?\\d{3}' --bundle asr/data/english --out code         for sherpa-onnx
@@ -302,7 +303,7 @@ def _read_grammar(given: str, lists: Sequence[str]) -> Grammar:
 COMMANDS = {
     "encoder": run_encoder, "bundle": run_bundle, "lm": run_lm, "chunk": run_chunk, "graph": run_graph,
     "grammar": run_grammar, "web": run_web, "shrink": run_shrink, "quantize": sweep_cli.run_quantize,
-    "sweep": sweep_cli.run_sweep, **target_commands.COMMANDS,
+    "sweep": sweep_cli.run_sweep, "sweep-lm": sweep_cli.run_sweep_lm, **target_commands.COMMANDS,
 }  # fmt: skip
 
 

@@ -71,7 +71,7 @@ def _arrays(trained: TrainedModel) -> dict[str, npt.NDArray[Any]]:
         "unknown_log_share": trained.unknown_log_share.astype(np.float16),
     }
     for number, layer in enumerate(model.networks[0].layers):  # type: ignore[arg-type]
-        steps, step = _int8_rows(layer.weight.detach().cpu().numpy())
+        steps, step = int8_rows(layer.weight.detach().cpu().numpy())
         arrays[f"weight.{number}"] = np.ascontiguousarray(steps.T)  # (I, O)
         arrays[f"weight_scale.{number}"] = step
         arrays[f"layer_bias.{number}"] = layer.bias.detach().cpu().numpy()
@@ -79,29 +79,39 @@ def _arrays(trained: TrainedModel) -> dict[str, npt.NDArray[Any]]:
 
 
 def pack_embedding(values: FloatArray) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float16]]:
-    """Embeddings (V, D), D even, as 4-bit numbers and scales; the layout is that of `NeuralModel`.
-
-    Of ten clippings of a group's largest number, the one with the smallest squared error gives its scale.
-    """
+    """Embeddings (V, D), D even, as 4-bit numbers and scales; the layout is that of `NeuralModel`."""
     n_words, dim = values.shape
-    size = GROUP if dim // 2 % GROUP == 0 else dim // 2
-    groups = values.reshape(n_words, dim // size, size)
-    largest = np.abs(groups).max(2, keepdims=True).clip(1e-4)
-    best, scale, error = groups, largest, np.full(largest.shape, np.inf, np.float32)
-    for share in np.linspace(0.55, 1.0, 10):
-        tried = (largest * share / 7).astype(np.float16).astype(np.float32)
-        steps = np.round(groups / tried).clip(-8, 7)
-        squares = np.square(steps * tried - groups).sum(2, keepdims=True)
-        better = squares < error
-        best, scale = np.where(better, steps, best), np.where(better, tried, scale)
-        error = np.where(better, squares, error)
-    numbers = (best.reshape(n_words, dim) + 8).astype(np.uint8)
+    steps, scale = fit_groups(values.reshape(n_words, dim // group_size(dim), -1), 4)
+    numbers = (steps.reshape(n_words, dim) + 8).astype(np.uint8)
     packed = numbers[:, : dim // 2] + np.uint8(16) * numbers[:, dim // 2 :]
     return packed, scale[:, :, 0].astype(np.float16)
 
 
-def _int8_rows(values: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
-    """Signed bytes and one scale a row."""
+def group_size(dim: int) -> int:
+    """How many numbers of an embedding share a scale."""
+    return GROUP if dim // 2 % GROUP == 0 else dim // 2
+
+
+def fit_groups(groups: FloatArray, bits: int) -> tuple[FloatArray, FloatArray]:
+    """Whole numbers of some bits (N, G, S) and scales (N, G, 1) of sixteen bits whose product is near `groups`.
+
+    Of ten clippings of a group's largest number, the one with the smallest squared error gives its scale.
+    """
+    high = 2 ** (bits - 1) - 1
+    largest = np.abs(groups).max(2, keepdims=True).clip(1e-4)
+    best, scale, error = groups, largest, np.full(largest.shape, np.inf, np.float32)
+    for share in np.linspace(0.55, 1.0, 10):
+        tried = (largest * share / high).astype(np.float16).astype(np.float32)
+        steps = np.round(groups / tried).clip(-high - 1, high)
+        squares = np.square(steps * tried - groups).sum(2, keepdims=True)
+        better = squares < error
+        best, scale = np.where(better, steps, best), np.where(better, tried, scale)
+        error = np.where(better, squares, error)
+    return best, scale
+
+
+def int8_rows(values: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+    """Signed bytes (O, I) and one scale a row (O,)."""
     scale = np.abs(values).max(1) / 127
     scale[scale == 0] = 1
     return np.round(values / scale[:, None]).astype(np.int8), scale.astype(np.float32)

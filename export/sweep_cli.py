@@ -1,4 +1,4 @@
-"""`asr-export quantize` and `asr-export sweep`: their arguments and what they do."""
+"""`asr-export quantize`, `sweep` and `sweep-lm`: their arguments and what they do."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asr.errors import MissingDependencyError
+from asr.errors import MissingDependencyError, OptionError
 
 if TYPE_CHECKING:
     from asr.train.manifest import Clip
@@ -19,8 +19,12 @@ mixed:SHARE of the bytes of int8; low-rank:SHARE or prune:SHARE of the parameter
 low-rank:0.75+int8"""
 
 
+LM_HELP = """variants: TABLE/LAYERS, bits a number of the embeddings and of the hidden layers' weights; 4/8 is what
+`asr-export lm` writes, 32/32 the model as it was trained"""
+
+
 def add_arguments(commands: Any) -> None:
-    """Add both subcommands to what `ArgumentParser.add_subparsers` returned."""
+    """Add the subcommands to what `ArgumentParser.add_subparsers` returned."""
     quantize = commands.add_parser("quantize", help="write an encoder in any precision, compressed or not", epilog=HELP)
     quantize.add_argument("--checkpoint", type=Path, required=True)
     quantize.add_argument("--variant", required=True, help="see below")
@@ -38,6 +42,12 @@ def add_arguments(commands: Any) -> None:
     sweep.add_argument("--clips", type=int, help="measure on so many clips, evenly chosen; default: all")
     sweep.add_argument("--variant", nargs="+", help="default: one of each kind")
     sweep.add_argument("--out", type=Path, required=True, help="folder for sweep.json, sweep.png and the graphs")
+    lm = commands.add_parser("sweep-lm", help="measure a language model in fewer and fewer bits", epilog=LM_HELP)
+    lm.add_argument("--model", type=Path, required=True, help="checkpoint or run of `asr-lm train`, over words")
+    lm.add_argument("--text", action="append", required=True, metavar="NAME=FILE", help="sentences, one a line")
+    lm.add_argument("--lines", type=int, default=500, help="of each text, evenly chosen (500)")
+    lm.add_argument("--variant", nargs="+", help="see below; default: ten of them")
+    lm.add_argument("--out", type=Path, required=True, help="folder for sweep-lm.json and sweep-lm.png")
 
 
 def run_quantize(args: argparse.Namespace) -> None:
@@ -91,6 +101,29 @@ def run_sweep(args: argparse.Namespace) -> None:
     print(markdown(result["rows"]))
 
 
+def run_sweep_lm(args: argparse.Namespace) -> None:
+    """Measure, and write sweep-lm.json and sweep-lm.png; the table goes to stdout."""
+    from export.lm_sweep import STANDARD, markdown, parse_lm_variant, sweep_lm
+
+    variants = [parse_lm_variant(text) for text in args.variant or STANDARD]
+    texts = dict(_named(text) for text in args.text)
+    with _bar(len(variants), "variant") as bar:
+
+        def advance(name: str) -> None:
+            bar.set_description(name)
+            bar.update()
+
+        rows = sweep_lm(args.model, texts, variants, args.lines, args.out, advance)
+    print(markdown(rows))
+
+
+def _named(text: str) -> tuple[str, Path]:
+    name, _, path = text.partition("=")
+    if not name or not path:
+        raise OptionError(f"--text: expected NAME=FILE, found {text!r}")
+    return name, Path(path)
+
+
 def choose_clips(clips: Sequence[Clip], corpora: Sequence[str], count: int | None) -> list[Clip]:
     """Clips of split dev that have a text, of the given corpora or all, evenly thinned to `count`.
 
@@ -121,9 +154,9 @@ def choose_speech(clips: Sequence[Clip], seconds: float) -> list[Clip]:
     return [train[index * len(train) // n_kept] for index in range(n_kept)]
 
 
-def _bar(total: int) -> Any:
+def _bar(total: int, unit: str = "clip") -> Any:
     try:
         from tqdm import tqdm
     except ImportError as error:
         raise MissingDependencyError("tqdm", "train") from error
-    return tqdm(total=total, unit="clip", mininterval=1)
+    return tqdm(total=total, unit=unit, mininterval=1)
