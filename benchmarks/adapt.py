@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args(argv)
-    options = ["--trunk", args.trunk, "--text", args.text, *(part for path in args.other for part in ("--other", path))]
+    options = ["--trunk", args.trunk, "--text", args.text, *(["--other", *args.other] if args.other else [])]
     kinds = {"made-up": options, **({"tokens": [*options, "--tokens", args.tokens]} if args.tokens else {})}
     rows = {}
     for name, kind in kinds.items():

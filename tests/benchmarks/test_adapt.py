@@ -27,10 +27,11 @@ def test_the_command_is_run_and_read(tmp_path, capsys):
     (tmp_path / "mine.txt").write_text("\n".join(sentences))
     (tmp_path / "other.txt").write_text("ba de\nda de\n")
     options = ["--trunk", str(tmp_path / "model"), "--text", str(tmp_path / "mine.txt")]
-    others = ["--other", str(tmp_path / "other.txt")]
+    (tmp_path / "more.txt").write_text("da ba\nde ba\n")
+    others = ["--other", str(tmp_path / "other.txt"), "--other", str(tmp_path / "more.txt")]
     assert adapt.main([*options, *others, "--threads", "1", "--out", str(tmp_path / "out.json")]) == 0
     row = json.loads((tmp_path / "out.json").read_text())["rows"]["made-up"]
-    assert set(row["perplexity"]) >= {"own", "other.txt"}
+    assert set(row["perplexity"]) >= {"own", "other.txt", "more.txt"}
     assert 0 < row["perplexity"]["own"]["after"] < row["perplexity"]["own"]["before"]
     assert row["seconds"] > 0
     assert row["cpu_seconds"] > 0
