@@ -111,8 +111,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def points(results: Sequence[Result], axis: str) -> dict[str, tuple[float, float]]:
-    """(speed or size, WER %) of each system that has a word error rate, pooled over corpora; later files win."""
-    found = {}
+    """(speed or size, WER %) of each system that has a word error rate, pooled over corpora.
+
+    Of several files with a system the first one counts; a beam that is not the bundle's makes another system.
+    """
+    found: dict[str, tuple[float, float]] = {}
     for result in results:
         for name, system in result.get("systems", {}).items():
             scores = [corpus["whisper"] for corpus in system.get("corpora", {}).values()]
@@ -120,7 +123,8 @@ def points(results: Sequence[Result], axis: str) -> dict[str, tuple[float, float
             if n_words:
                 errors = sum(score[key] for score in scores for key in ("substitutions", "insertions", "deletions"))
                 x = system["rtf"] if axis == "rtf" else system["model_bytes"] / 1e6
-                found[name] = (x, 100 * errors / n_words)
+                beam = system.get("options", {}).get("beam_size")
+                found.setdefault(f"{name}, beam {beam}" if beam else name, (x, 100 * errors / n_words))
     return found
 
 
@@ -130,12 +134,20 @@ def plot(places: Mapping[str, tuple[float, float]], axis: str, path: Path) -> No
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    for name, (x, wer) in places.items():
-        axes.scatter(x, wer, s=70 if name == OURS else 40, marker="*" if name == OURS else "o")
-        axes.annotate(name, (x, wer), xytext=(6, 4), textcoords="offset points")
+    ordered = sorted(places.items(), key=lambda place: place[1])
+    for number, (name, (x, wer)) in enumerate(ordered):
+        is_ours = name == OURS or name.startswith(f"{OURS},")
+        axes.scatter(x, wer, s=70 if is_ours else 40, marker="*" if is_ours else "o")
+        beside = [rate for _, (_, rate) in ordered[max(number - 1, 0) : number + 2]]
+        is_below = wer < sum(beside) / len(beside)  # names of neighbours would cover each other
+        axes.annotate(name, (x, wer), xytext=(6, -12 if is_below else 5), textcoords="offset points", fontsize=8)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_ylim(bottom=0)
     axes.margins(x=0.25)
     axes.set_xlabel("CPU seconds per second of audio, one thread" if axis == "rtf" else "model on disk, MB")

@@ -282,13 +282,13 @@ def _weaken(trained: TrainedModel, adapter: Adapter, general: Sequence[Tokens], 
 def _train(trained: TrainedModel, adapter: Adapter, text: AdaptText, config: AdaptConfig) -> Iterator[int]:
     """Train; yields the number of steps done whenever it is time to look at the held-out text."""
     model = trained.model
-    sampler = Sampler(_sample_counts(trained, text), size=config.samples, power=0.75, seed=config.seed)
+    sampler = Sampler(sample_counts(trained, text), size=config.samples, power=0.75, seed=config.seed)
     weights = [parameter for parameter in adapter.parameters() if parameter.ndim > 1]
     biases = [parameter for parameter in adapter.parameters() if parameter.ndim == 1]
     groups: list[dict[str, Any]] = [{"params": weights}, {"params": biases, "lr": BIAS_RATE * config.learning_rate}]
     optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=0.0)
     for step in range(config.steps):
-        batch, sample = _batch(text, config, step, model.config), sampler.draw(step)
+        batch, sample = make_batch(text, config, step, model.config), sampler.draw(step)
         if batch:
             rows = Rows(model, batch, sample)
             _loss(model, batch, rows, sample, adapter, config).backward()
@@ -310,7 +310,7 @@ def _loss(
     return torch.stack([*parts, *(config.hold / len(held) * loss for loss in held)]).sum()
 
 
-def _batch(text: AdaptText, config: AdaptConfig, step: int, model: LanguageModelConfig) -> Batch:
+def make_batch(text: AdaptText, config: AdaptConfig, step: int, model: LanguageModelConfig) -> Batch:
     """Segments of one's own text (`OWN`) and of general text (`GENERAL`)."""
     replay = config.replay if text.replay else 0.0
     parts = [(text.own, 1 - replay), *((stream, replay / len(text.replay)) for stream in text.replay if replay)]
@@ -323,10 +323,10 @@ def _batch(text: AdaptText, config: AdaptConfig, step: int, model: LanguageModel
     return tuple(segments)
 
 
-def _sample_counts(trained: TrainedModel, text: AdaptText) -> Floats:
+def sample_counts(trained: TrainedModel, text: AdaptText) -> Floats:
     """Frequencies to sample words by: half from the trunk's output bias, which knows the general ones, half the own."""
     V = trained.model.config.vocabulary_size
-    general = trained.model.bias[0].double().softmax(0).cpu().numpy()
+    general = trained.model.bias[0].detach().double().softmax(0).cpu().numpy()
     own = text.counts[:V].copy()
     own[UNKNOWN_ID] += text.counts[V:].sum()
     return np.asarray(1e6 * (general + own / own.sum()), np.float64)

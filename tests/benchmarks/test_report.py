@@ -52,6 +52,14 @@ def test_points_leave_out_systems_without_word_errors(results):
     assert report.points([wer], "size")["other"] == (20.0, 20.0)
 
 
+def test_the_first_file_counts_and_a_beam_of_its_own_is_another_system(results):
+    wer = report.load(results / "wer.json")
+    narrow = {"systems": {"sottovoce": wer["systems"]["sottovoce"] | {"rtf": 0.02, "options": {"beam_size": 8}}}}
+    slow = {"systems": {"sottovoce": wer["systems"]["sottovoce"] | {"rtf": 9.0}}}
+    found = report.points([wer, narrow, slow], "rtf")
+    assert found == {"sottovoce": (0.05, 10.0), "sottovoce, beam 8": (0.02, 10.0), "other": (0.2, 20.0)}
+
+
 def test_plot_is_a_png(results):
     pytest.importorskip("matplotlib")
     plot, page = results / "plot.png", results / "page.md"
