@@ -153,10 +153,15 @@ def _mel(hz: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return mel
 
 
+def _mel_edges() -> npt.NDArray[np.float64]:
+    """Where the triangles start, peak and end, on the mel scale: (82,)."""
+    low, high = _mel(np.array([_LOW_HZ, _HIGH_HZ]))
+    return np.linspace(low, high, N_MELS + 2)
+
+
 def _mel_filters() -> FloatArray:
     """Triangles of equal width on the mel scale: float32 (256, 80)."""
-    low, high = _mel(np.array([_LOW_HZ, _HIGH_HZ]))
-    edges = np.linspace(low, high, N_MELS + 2)
+    edges = _mel_edges()
     bins = _mel(np.arange(_N_BINS) * _SAMPLE_RATE / _N_FFT)[:, None]
     rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
@@ -166,3 +171,5 @@ def _mel_filters() -> FloatArray:
 
 _WINDOW = _povey_window()
 MEL_FILTERS = _mel_filters()
+MEL_HZ = 700.0 * np.expm1(_mel_edges()[1:-1] / 1127.0)
+"""(80,) The frequency at which each mel bin peaks."""

@@ -1,4 +1,7 @@
-"""Augmentation of log-mel features while a batch is read: gain, filters, noise, SpecAugment (Park et al. 2019).
+"""Augmentation of log-mel features while a batch is read.
+
+Tempo, vocal tract length (Jaitly and Hinton 2013), gain, filters, noise, narrow channels, and SpecAugment (Park et al.
+2019).
 
 Noise is added as power, mel bin by mel bin: log(exp(speech) + g exp(noise)), thousands of times cheaper than mixing
 waveforms, and needs only the noise's own features. What the phases do is left out, or drawn at random.
@@ -12,7 +15,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from asr.features import MEL_FILTERS, N_MELS
+from asr.features import MEL_FILTERS, MEL_HZ, N_MELS, SILENCE_LOG_MEL
 from asr.train.recipe import AugmentConfig
 
 FloatArray = npt.NDArray[np.float32]
@@ -26,8 +29,13 @@ was found on 12 mixed waveforms (0.55 at 100 Hz to 0.32 at 6 kHz)."""
 def augment(
     features: FloatArray, noises: list[FloatArray], config: AugmentConfig, rng: np.random.Generator
 ) -> FloatArray:
-    """A changed copy of features (T, 80); `noises` are features of noise clips, none where there is no noise."""
+    """A changed copy of features (T, 80); `noises` are features of noise clips, none where there is no noise.
+
+    `config.tempo` changes which frames there are, and with them what they say when: see `change_tempo`.
+    """
     out = features + np.float32(rng.uniform(*config.gain_db) * _DB)
+    if config.warp != (1.0, 1.0):
+        out = warp(out, rng.uniform(*config.warp))
     if config.filter_db:
         out += smooth_filter(config.filter_db, rng)
     if noises and rng.random() < config.noise_probability:
@@ -37,7 +45,33 @@ def augment(
         if config.filter_db:
             noise = noise + smooth_filter(config.filter_db, rng)
         out = add_noise(out, noise, rng.uniform(*config.noise_snr_db), rng, phases=config.noise_phases)
+    if config.narrow_probability and rng.random() < config.narrow_probability:
+        out = narrow(out, rng.uniform(50, 300), rng.uniform(3000, 7000))
     return mask(out, config, rng)
+
+
+def change_tempo(features: FloatArray, tempo: float) -> FloatArray:
+    """Features (T, 80) played `tempo` times as fast, pitch unchanged: (about T / tempo, 80), frames blended."""
+    places = np.arange(0, len(features) - 1, tempo)
+    before = places.astype(np.int64)
+    share = (places - before).astype(np.float32)[:, None]
+    return features[before] * (1 - share) + features[before + 1] * share
+
+
+def warp(features: FloatArray, factor: float) -> FloatArray:
+    """Features (T, 80) with all frequencies times `factor`; bins that nothing reaches take the nearest one's values."""
+    places = np.interp(MEL_HZ / factor, MEL_HZ, np.arange(N_MELS))
+    before = np.minimum(places.astype(np.int64), N_MELS - 2)
+    share = (places - before).astype(np.float32)
+    return features[:, before] * (1 - share) + features[:, before + 1] * share
+
+
+def narrow(features: FloatArray, low_hz: float, high_hz: float) -> FloatArray:
+    """Features (T, 80) through a channel from `low_hz` to `high_hz`; its edges fall by 60 dB in half an octave."""
+    octaves_outside = np.maximum(0, np.maximum(np.log2(low_hz / MEL_HZ), np.log2(MEL_HZ / high_hz)))
+    loss = np.minimum(2 * octaves_outside, 1) * 60 * _DB
+    out: FloatArray = np.maximum(features - loss.astype(np.float32), np.float32(SILENCE_LOG_MEL))
+    return out
 
 
 def smooth_filter(most_db: float, rng: np.random.Generator) -> FloatArray:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from asr.features import SILENCE_LOG_MEL
 from asr.nn.frontend import ConvFrontend
-from asr.train.augment import FloatArray, augment
+from asr.train.augment import FloatArray, augment, change_tempo
 from asr.train.recipe import Recipe
 from asr.train.store import FeatureStore
 
@@ -41,6 +41,8 @@ class Batch:
     chunk: int | None
     start: int
     """Encoder frame of a stream that the clips start at."""
+    n_pairs: int = 0
+    """Row `i` and row `n_pairs + i` are two copies of one clip, for `i` below this."""
 
 
 class BatchPlan:
@@ -50,6 +52,7 @@ class BatchPlan:
         if recipe.noise_share and not noises:
             raise ValueError("the recipe's noise_share needs noise recordings: --noise-dir")
         self._store, self._targets, self._recipe, self._noises = store, targets, recipe, noises
+        self._copies = 2 if recipe.consistency_weight else 1
         self._members = np.array(_members(store, targets, recipe), np.int64)
         if not len(self._members):
             raise ValueError("no clip is usable: none has a transcript or a teacher, or all are longer than max_clip_s")
@@ -64,7 +67,7 @@ class BatchPlan:
             visits = np.floor(self._visits + rng.random(len(self._visits))).astype(np.int64)
             members, lengths = np.repeat(self._members, visits), np.repeat(self._lengths, visits)
             order = np.argsort(lengths * rng.uniform(0.9, 1.1, len(lengths)), kind="stable")
-            steps = _fill(members[order], lengths[order], self._recipe.batch_s * FRAMES_PER_S)
+            steps = _fill(members[order], lengths[order], self._recipe.batch_s * FRAMES_PER_S / self._copies)
             self._epoch = (epoch, [steps[i] for i in rng.permutation(len(steps))])
         return self._epoch[1]
 
@@ -81,10 +84,15 @@ class BatchPlan:
         recipe = self._recipe
         chunk = int(rng.choice(recipe.chunks, p=np.array(recipe.chunk_weights) / sum(recipe.chunk_weights)))
         rows, teachers, targets = [], [], []
-        for clip in clips:
+        steady = recipe.augment.tempo == (1.0, 1.0)
+        tempos = np.ones(len(clips)) if steady else rng.uniform(*recipe.augment.tempo, len(clips))
+        for clip, tempo in [*zip(clips, tempos, strict=True)] * self._copies:
             view = self._view(clip, rng)
-            rows.append(augment(self._store.frames(clip, view).astype(np.float32), self._noises, recipe.augment, rng))
-            teachers.append(self._store.posteriors(clip, view))
+            frames, teacher = self._store.frames(clip, view).astype(np.float32), self._store.posteriors(clip, view)
+            if tempo != 1:
+                frames, teacher = change_tempo(frames, tempo), None
+            rows.append(augment(frames, self._noises, recipe.augment, rng))
+            teachers.append(teacher)
             targets.append(self._targets.get(self._store.clips[clip].clip.audio, ()))
         transcribed = [bool(target) for target in targets]
         for row in self._noise_rows(max(map(len, rows)), rng.binomial(len(rows), recipe.noise_share), rng):
@@ -107,6 +115,7 @@ class BatchPlan:
             taught=torch.tensor([teacher is not None for teacher in teachers]),
             chunk=chunk or None,
             start=int(rng.integers(ConvFrontend.PERIOD)) if rng.random() > self._recipe.start_at_zero else 0,
+            n_pairs=len(clips) if self._copies == 2 else 0,
         )
 
     def _noise_rows(self, longest: int, count: int, rng: np.random.Generator) -> list[FloatArray]:

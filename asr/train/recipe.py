@@ -22,6 +22,12 @@ class AugmentConfig:
     filter_db: float = 0.0
     """Most that a random smooth filter, another for speech and for noise, raises or lowers a frequency."""
     gain_db: tuple[float, float] = (-12.0, 6.0)
+    tempo: tuple[float, float] = (1.0, 1.0)
+    """How much faster a clip is played, its voice unchanged; drawn once for all copies of a clip in a step."""
+    warp: tuple[float, float] = (1.0, 1.0)
+    """What all frequencies of the voice are multiplied by: above 1 a shorter vocal tract, as children have (VTLP)."""
+    narrow_probability: float = 0.0
+    """Share of the clips that lose what a narrow channel does not carry: above 3 to 7 kHz, below 50 to 300 Hz."""
     time_masks: int = 5
     time_mask_frames: int = 20
     """Longest time mask, in 10 ms frames."""
@@ -64,6 +70,9 @@ class Recipe:
     distill_weight: float = 1.0
     crf_weight: float = 0.0
     """Of the transcripts' share among everything that a phoneme trigram allows; needs `--phone-trigram`."""
+    consistency_weight: float = 0.0
+    """Of the divergence between two differently augmented copies of each clip (CR-CTC, Yao et al. 2024); above 0 a
+    step holds each clip twice, and half as many of them."""
     repeats: Mapping[str, float] = field(default_factory=dict)
     """How often an epoch visits the clips of a corpus, on average; once where it is not named."""
     noise_share: float = 0.0
@@ -80,6 +89,8 @@ class Recipe:
         weights = (self.ctc_weight, self.distill_weight, self.crf_weight)
         if min(weights) < 0 or not any(weights):
             raise RecipeError("ctc_weight, distill_weight and crf_weight must not be negative, nor all zero")
+        if self.consistency_weight < 0:
+            raise RecipeError(f"consistency_weight is {self.consistency_weight}, expected 0 or more")
         if not 0 <= self.noise_share < 1:
             raise RecipeError(f"noise_share is {self.noise_share}, expected 0 or more, and less than 1")
 

@@ -36,10 +36,13 @@ class Losses:
     ctc: float
     distill: float
     crf: float
+    consistency: float
 
 
 def compute_losses(log_probs: Tensor, batch: Batch, recipe: Recipe, trigram: PhoneTrigram | None = None) -> Losses:
     """CTC and CTC-CRF over the clips with transcripts, KL(teacher || student) over those with a teacher, per frame.
+
+    Each of two copies of a clip also learns from what the network says of the other, as from a teacher.
 
     Args:
         log_probs: (B, T, V) of the student.
@@ -47,7 +50,7 @@ def compute_losses(log_probs: Tensor, batch: Batch, recipe: Recipe, trigram: Pho
         recipe: gives the weights.
         trigram: what CTC-CRF weighs transcripts against; needed where `crf_weight` is not zero.
     """
-    ctc, distill, crf = (log_probs.new_zeros(()) for _ in range(3))
+    ctc, distill, crf, consistency = (log_probs.new_zeros(()) for _ in range(4))
     heard = batch.transcribed
     if recipe.ctc_weight and bool(heard.any()):
         per_clip = F.ctc_loss(
@@ -59,13 +62,27 @@ def compute_losses(log_probs: Tensor, batch: Batch, recipe: Recipe, trigram: Pho
         assert trigram is not None
         lens, target_lens = batch.lens[heard], batch.target_lens[heard]
         crf = crf_loss(log_probs[heard], lens, batch.targets, target_lens, trigram).sum() / lens.sum()
+    inside = torch.arange(log_probs.shape[1], device=log_probs.device) < batch.lens[:, None]
     if recipe.distill_weight and batch.teacher is not None:
-        inside = torch.arange(log_probs.shape[1], device=log_probs.device) < batch.lens[:, None]
-        weight = (inside & batch.taught[:, None]).float()
-        divergence = (batch.teacher.exp() * (batch.teacher - log_probs)).sum(-1)
-        distill = (divergence * weight).sum() / weight.sum().clamp(1)
-    total = recipe.ctc_weight * ctc + recipe.distill_weight * distill + recipe.crf_weight * crf
-    return Losses(total, float(ctc.detach()), float(distill.detach()), float(crf.detach()))
+        distill = _divergence(batch.teacher, log_probs, inside & batch.taught[:, None])
+    if recipe.consistency_weight and batch.n_pairs:
+        n = batch.n_pairs
+        copies = log_probs[: 2 * n]
+        others = torch.cat([copies[n:], copies[:n]]).detach()
+        consistency = _divergence(others, copies, inside[: 2 * n])
+    total = (
+        recipe.ctc_weight * ctc + recipe.distill_weight * distill + recipe.crf_weight * crf
+        + recipe.consistency_weight * consistency
+    )  # fmt: skip
+    parts = (float(part.detach()) for part in (ctc, distill, crf, consistency))
+    return Losses(total, *parts)
+
+
+def _divergence(teacher: Tensor, student: Tensor, where: Tensor) -> Tensor:
+    """Mean Kullback-Leibler divergence of log-probs (B, T, V) over the frames `where` (B, T) is True."""
+    weight = where.float()
+    divergence = (teacher.exp() * (teacher - student)).sum(-1)
+    return (divergence * weight).sum() / weight.sum().clamp(1)
 
 
 def learning_rate_scale(step: int, recipe: Recipe) -> float:
@@ -81,8 +98,8 @@ def learning_rate_scale(step: int, recipe: Recipe) -> float:
 
 
 def _autocast(device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """Use bf16 where the processor multiplies it natively; elsewhere it is slower than float32."""
-    if device.type == "cuda" or torch.cpu._is_avx512_bf16_supported():
+    """Use bf16 where the processor has tiles for it; with vectors alone, as in AVX-512, it is slower than float32."""
+    if device.type == "cuda" or torch.cpu._is_amx_tile_supported():
         return torch.autocast(device.type, torch.bfloat16)
     return contextlib.nullcontext()
 
@@ -187,7 +204,9 @@ class Trainer:
             self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         rate = float(batch.lens.sum()) / 50 / (time.monotonic() - started)
-        parts = {"ctc": losses.ctc, "distill": losses.distill, "crf": losses.crf}
+        parts = {
+            "ctc": losses.ctc, "distill": losses.distill, "crf": losses.crf, "consistency": losses.consistency
+        }  # fmt: skip
         return parts | {"grad_norm": float(norm), "audio_s_per_s": rate}
 
     def _log(self, row: dict[str, float]) -> None:

@@ -117,3 +117,14 @@ def test_trigram_command_reads_targets_and_text(tmp_path):
     assert found.probs[BOUNDARY_ID, sat[0], sat[1]] > 10 / len(PHONEMES)
     assert found.probs[5, 6, 7] > 5 / len(PHONEMES)
     assert main([*command[:-1], str(tmp_path / "none.txt"), "--out", str(tmp_path / "x.npy")]) == 2
+
+
+def test_gradients_of_clips_in_one_batch_are_those_of_each_alone(trigram):
+    lens = torch.tensor([6, 3])
+    together = random_frames(2, 6).requires_grad_()
+    (log_partition(together, lens, trigram) * torch.tensor([1.0, 2.0])).sum().backward()
+    assert not together.grad[1, 3:].any()
+    for clip, (n_frames, weight) in enumerate(((6, 1.0), (3, 2.0))):
+        alone = together[clip : clip + 1, :n_frames].detach().requires_grad_()
+        log_partition(alone, torch.tensor([n_frames]), trigram).sum().backward()
+        assert torch.allclose(together.grad[clip, :n_frames], weight * alone.grad[0], atol=1e-5)

@@ -7,16 +7,16 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from asr.features import compute_features  # noqa: E402
+from asr.features import MEL_HZ, SILENCE_LOG_MEL, compute_features  # noqa: E402
 from asr.nn.model import AcousticModel, EncoderConfig  # noqa: E402
-from asr.train.augment import add_noise, augment  # noqa: E402
+from asr.train.augment import add_noise, augment, change_tempo, narrow, warp  # noqa: E402
 from asr.train.batches import BatchPlan  # noqa: E402
 from asr.train.checkpoint import CheckpointError, average, last_checkpoint, open_checkpoint, save_checkpoint  # noqa: E402
 from asr.train.crf import PhoneTrigram  # noqa: E402
 from asr.train.manifest import Clip, ManifestError, read_manifest  # noqa: E402
 from asr.train.recipe import AugmentConfig, OptimConfig, Recipe, RecipeError, read_recipe  # noqa: E402
 from asr.train.store import FeatureStore, StoreError, StoreWriter, write_index  # noqa: E402
-from asr.train.trainer import Trainer, finish_run, learning_rate_scale  # noqa: E402
+from asr.train.trainer import Trainer, compute_losses, finish_run, learning_rate_scale  # noqa: E402
 
 V = 6
 CONFIG = EncoderConfig(
@@ -321,3 +321,72 @@ def test_log_can_be_drawn(tmp_path, store):
     assert rows[-1]["dev_x"] == 1.0
     draw_curves(tmp_path / "run", tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 5000
+
+
+def test_tempo_keeps_what_is_said_and_changes_how_long_it_takes():
+    features = np.repeat(np.arange(100, dtype=np.float32)[:, None], 80, 1)
+    for tempo in (0.8, 1.0, 1.25):
+        out = change_tempo(features, tempo)
+        assert abs(len(out) - len(features) / tempo) <= 2
+        assert out[:, 0] == pytest.approx(tempo * np.arange(len(out)), abs=1e-4)
+
+
+@pytest.mark.parametrize("factor", [0.85, 1.2])
+def test_warping_moves_a_tone_to_the_frequency_that_the_factor_says(factor):
+    seconds = np.arange(16_000) / 16_000
+    tones = {
+        hz: compute_features(np.sin(2 * np.pi * hz * seconds).astype(np.float32))[20:30] for hz in (900, 900 * factor)
+    }
+    peak = warp(tones[900], factor).mean(0).argmax()
+    assert abs(int(peak) - int(tones[900 * factor].mean(0).argmax())) <= 1
+
+
+def test_a_narrow_channel_leaves_what_is_inside_and_removes_what_is_outside():
+    features = np.full((3, 80), -2.0, np.float32)
+    out = narrow(features, 300, 3400)
+    inside = (MEL_HZ > 300) & (MEL_HZ < 3400)
+    outside = (MEL_HZ < 200) | (MEL_HZ > 5000)
+    assert np.array_equal(out[:, inside], features[:, inside])
+    assert out[:, outside].max() < -2 - 59 * np.log(10) / 10
+    assert out.min() >= SILENCE_LOG_MEL
+
+
+def test_copies_of_a_clip_differ_and_keep_its_frames(store):
+    data, targets = store
+    recipe = make_recipe(distill_weight=0.0, consistency_weight=0.5)
+    recipe = replace(recipe, augment=AugmentConfig(tempo=(0.7, 0.9), warp=(0.9, 1.1)))
+    batch = BatchPlan(data, targets, recipe, []).batch(0)
+    n = batch.n_pairs
+    assert n > 0
+    assert len(batch.features) == 2 * n
+    assert torch.equal(batch.lens[:n], batch.lens[n:])
+    assert batch.lens.min() > 50  # slower than the second that the clips last
+    assert torch.equal(batch.targets[: len(batch.targets) // 2], batch.targets[len(batch.targets) // 2 :])
+    assert not torch.equal(batch.features[:n], batch.features[n:])
+
+
+def test_consistency_is_the_divergence_of_both_copies_each_from_the_other(store):
+    data, targets = store
+    recipe = make_recipe(ctc_weight=0.1, distill_weight=0.0, consistency_weight=0.5, noise_share=0.4)
+    batch = BatchPlan(data, targets, recipe, [np.zeros((40, 80), np.float32)]).batch(1)
+    log_probs = torch.randn(len(batch.features), batch.features.shape[1] // 2, V).log_softmax(-1).requires_grad_()
+    found = compute_losses(log_probs, batch, recipe)
+    n = batch.n_pairs
+    assert 0 < 2 * n < len(log_probs)  # some rows are noise, and have no copy
+    expected, frames = 0.0, 0
+    for first, second in [(i, n + i) for i in range(n)] + [(n + i, i) for i in range(n)]:
+        for t in range(int(batch.lens[first])):
+            teacher, student = log_probs[second, t].detach(), log_probs[first, t].detach()
+            expected += float((teacher.exp() * (teacher - student)).sum())
+            frames += 1
+    assert found.consistency == pytest.approx(expected / frames, rel=1e-4)
+    found.total.backward()
+    assert log_probs.grad[: 2 * n].abs().sum() > 0
+
+
+def test_agreeing_copies_cost_nothing(store):
+    data, targets = store
+    recipe = make_recipe(distill_weight=0.0, consistency_weight=1.0)
+    batch = BatchPlan(data, targets, recipe, []).batch(0)
+    log_probs = torch.randn(batch.n_pairs, batch.features.shape[1] // 2, V).log_softmax(-1).repeat(2, 1, 1)
+    assert compute_losses(log_probs, batch, recipe).consistency == pytest.approx(0, abs=1e-6)
