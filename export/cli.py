@@ -25,6 +25,7 @@ EXAMPLES = """examples:
       --settings recipes/english-bundle.json --card recipes/english-card.md --selftest clip.flac --out asr/data/english
   asr-export shrink --bundle asr/data/english --words 40000 --ngram-mb 1.5 --out small       a bundle of 10 MB
   asr-export quantize --checkpoint runs/first/final --variant int8-dynamic --bundle asr/data/english --out dynamic
+  asr-export compress --checkpoint runs/first/final --variant prune:0.75 --speech train/*.flac --out pruned
   asr-export sweep --checkpoint runs/first/final --bundle asr/data/english --manifest clips.jsonl --clips 60 --out sweep
   asr-export sweep-lm --model runs/lm/final --text assistant=requests.txt --text dictation=letters.txt --out sweep-lm
   asr-export chunk --encoder encoder.onnx --chunk-ms 320 --out encoder-320.onnx     for sherpa-onnx
@@ -303,6 +304,7 @@ def _read_grammar(given: str, lists: Sequence[str]) -> Grammar:
 COMMANDS = {
     "encoder": run_encoder, "bundle": run_bundle, "lm": run_lm, "chunk": run_chunk, "graph": run_graph,
     "grammar": run_grammar, "web": run_web, "shrink": run_shrink, "quantize": sweep_cli.run_quantize,
+    "compress": sweep_cli.run_compress,
     "sweep": sweep_cli.run_sweep, "sweep-lm": sweep_cli.run_sweep_lm, **target_commands.COMMANDS,
 }  # fmt: skip
 

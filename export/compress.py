@@ -1,4 +1,4 @@
-"""Make a trained encoder smaller before it is exported: low-rank factors, narrower feed-forward layers.
+"""Make a trained encoder smaller before it is exported: low-rank factors, narrower feed-forward layers, fewer parts.
 
 A frozen config says how, `compress` does it, and the smaller network's own config says what became of each layer, so
 that a checkpoint of it opens, trains and exports like any other. What matters is measured on speech:
@@ -9,12 +9,15 @@ that a checkpoint of it opens, trains and exports like any other. What matters i
   dropped energy, scaled so that it foretells the divergence measured when that layer alone is cut.
 - `PruneUnits`: hidden units of feed-forward layers that add least to the outputs go: variance of the unit times the
   squared length of its outgoing weights; the bias takes over its mean.
+- `PruneHeads`, `DropBlocks`: export/structured.py.
+
+What is lost comes back in part with some more training: `asr-export compress`, then `asr-train run --init`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -27,16 +30,12 @@ from asr.nn.layers import FeedForward
 from asr.nn.model import AcousticModel
 from asr.train.evaluate import streamed_log_probs
 from asr.types import FloatArray
+from export.moments import CHUNK, CompressionError, DoubleArray, Inputs, measure_inputs
 from export.sensitivity import mean_divergence
+from export.structured import DropBlocks, PruneHeads, drop_blocks, prune_heads
 
-CHUNK = 32
 _RIDGE = 1e-6
 _FULL = 1e-9
-DoubleArray = npt.NDArray[np.float64]
-
-
-class CompressionError(ValueError):
-    """A config that cannot be, or speech that is too little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,10 @@ class PruneUnits:
         _check_share(self.share)
 
 
-CompressionConfig = LowRank | PruneUnits
+CompressionConfig = LowRank | PruneUnits | PruneHeads | DropBlocks
+_METHODS: Mapping[type[CompressionConfig], str] = {
+    LowRank: "low rank", PruneUnits: "pruned units", PruneHeads: "pruned heads", DropBlocks: "dropped blocks",
+}  # fmt: skip
 
 
 def _check_share(share: float) -> None:
@@ -69,7 +71,7 @@ def _check_share(share: float) -> None:
 
 def describe(config: CompressionConfig) -> dict[str, Any]:
     """What a bundle's manifest records."""
-    return {"method": "low rank" if isinstance(config, LowRank) else "pruned units", **asdict(config)}
+    return {"method": _METHODS[type(config)], **asdict(config)}
 
 
 def compress(model: AcousticModel, config: CompressionConfig, features: Sequence[FloatArray]) -> AcousticModel:
@@ -83,46 +85,17 @@ def compress(model: AcousticModel, config: CompressionConfig, features: Sequence
     Raises:
         CompressionError: no speech, or a network that is compressed already.
     """
-    if model.config.ranks or model.config.hidden_units:
+    if model.config.ranks or model.config.hidden_units or model.config.head_size:
         raise CompressionError("the network is compressed already: start from the one that it was made of")
     if not sum(map(len, features)):
         raise CompressionError("compression measures what matters on speech: give features of at least one clip")
     if isinstance(config, PruneUnits):
         return _prune_units(model, config, features)
+    if isinstance(config, PruneHeads):
+        return prune_heads(model, config, features)
+    if isinstance(config, DropBlocks):
+        return drop_blocks(model, config, features)
     return with_ranks(model, _best_ranks(model, config.share, features), features)
-
-
-@dataclass(frozen=True, slots=True)
-class _Inputs:
-    """What a layer is fed with: mean (n,) and covariance (n, n)."""
-
-    mean: DoubleArray
-    covariance: DoubleArray
-
-
-def _measure_inputs(model: AcousticModel, names: Sequence[str], features: Sequence[FloatArray]) -> dict[str, _Inputs]:
-    """Moments of the inputs of the named layers while the network hears the features."""
-    sums: dict[str, list[Any]] = {name: [0, 0.0, 0.0] for name in names}
-
-    def add(name: str, x: Tensor) -> None:
-        rows = x.detach().flatten(0, -2).double()
-        total = sums[name]
-        total[0] += len(rows)
-        total[1] = total[1] + rows.sum(0)
-        total[2] = total[2] + rows.T @ rows
-
-    modules = dict(model.named_modules())
-    with ExitStack() as hooks:
-        for name in names:
-            handle = modules[name].register_forward_pre_hook(lambda _, given, name=name: add(name, given[0]))
-            hooks.callback(handle.remove)
-        for clip in features:
-            streamed_log_probs(model, clip, CHUNK)
-    measured = {}
-    for name, (n_rows, total, products) in sums.items():
-        mean = (total / n_rows).numpy()
-        measured[name] = _Inputs(mean, (products / n_rows).numpy() - np.outer(mean, mean))
-    return measured
 
 
 def _block_layers(model: AcousticModel) -> dict[str, nn.Linear]:
@@ -141,7 +114,7 @@ class _Factors:
     """Singular values (k,): the outputs' energy."""
 
 
-def _factorise(weight: DoubleArray, inputs: _Inputs) -> _Factors:
+def _factorise(weight: DoubleArray, inputs: Inputs) -> _Factors:
     """Of a weight (out, in)."""
     ridge = _RIDGE * np.trace(inputs.covariance) / len(inputs.covariance) + np.finfo(np.float64).tiny
     root = np.linalg.cholesky(inputs.covariance + ridge * np.eye(len(inputs.covariance)))
@@ -156,7 +129,7 @@ def _weight(linear: nn.Linear) -> DoubleArray:
 
 def with_ranks(model: AcousticModel, ranks: Mapping[str, int], features: Sequence[FloatArray]) -> AcousticModel:
     """The network with the named linear layers split at the given ranks."""
-    inputs = _measure_inputs(model, list(ranks), features)
+    inputs = measure_inputs(model, list(ranks), features)
     weights = model.state_dict()
     for name, rank in ranks.items():
         full, bias = weights.pop(f"{name}.weight").double().numpy(), weights.pop(f"{name}.bias")
@@ -185,7 +158,7 @@ def _with_weights(model: AcousticModel, weights: Mapping[str, Tensor]) -> Acoust
 def _best_ranks(model: AcousticModel, share: float, features: Sequence[FloatArray]) -> dict[str, int]:
     """Ranks of the layers that are worth cutting; the others are not named."""
     layers = _block_layers(model)
-    inputs = _measure_inputs(model, list(layers), features)
+    inputs = measure_inputs(model, list(layers), features)
     before = [streamed_log_probs(model, clip, CHUNK) for clip in features]
     costs, sizes = {}, {}
     for name, linear in layers.items():
@@ -202,7 +175,7 @@ def _best_ranks(model: AcousticModel, share: float, features: Sequence[FloatArra
 
 
 @contextmanager
-def _cut(linear: nn.Linear, factors: _Factors, inputs: _Inputs, rank: int) -> Iterator[None]:
+def _cut(linear: nn.Linear, factors: _Factors, inputs: Inputs, rank: int) -> Iterator[None]:
     """One layer at a lower rank for as long as it takes to look at it."""
     weight, bias = linear.weight.detach().clone(), linear.bias.detach().clone()
     low = factors.left[:, :rank] @ factors.right[:rank]
@@ -251,7 +224,7 @@ def choose_ranks(costs: Mapping[str, DoubleArray], sizes: Mapping[str, tuple[int
 
 def _prune_units(model: AcousticModel, config: PruneUnits, features: Sequence[FloatArray]) -> AcousticModel:
     names = [name for name, module in model.named_modules() if isinstance(module, FeedForward)]
-    inputs = _measure_inputs(model, [f"{name}.contract" for name in names], features)
+    inputs = measure_inputs(model, [f"{name}.contract" for name in names], features)
     weights = model.state_dict()
     importance = {
         name: np.diag(inputs[f"{name}.contract"].covariance)

@@ -7,8 +7,8 @@ states after, bound by position. The contract's states belong to another network
     cached_key_0          (left, N, 1)      unused, passed on
     cached_nonlin_attn_0  (1, N, left, 3)   after a chunk, in its first numbers: log-probabilities of the look-ahead
                                             (A, V), a guess until the next chunk; the rest is unused, passed on
-    cached_val1_0         (left, N, L*D)    keys of all layers, in memory (L, H, left, D/H): no copying into heads
-    cached_val2_0         (left, N, L*D)    values of all layers, likewise
+    cached_val1_0         (left, N, L*A)    keys of all layers, in memory (L, H, left, A/H): no copying into heads
+    cached_val2_0         (left, N, L*A)    values of all layers, likewise; A is D unless heads were pruned
     cached_conv1_0        (N, 4, C)         first half of the convolution caches, C = L*D*(K//2)/8; without
                                             convolutions C is 1, unused and passed on
     cached_conv2_0        (N, 4, C)         second half
@@ -59,7 +59,7 @@ def has_room_ahead(config: EncoderConfig) -> bool:
 
 def state_shapes(config: EncoderConfig) -> dict[str, tuple[int | str, ...]]:
     """Shape of each state, "N" standing for the batch."""
-    left, wide, conv = config.left_context, config.n_layers * config.d_model, conv_width(config)
+    left, wide, conv = config.left_context, config.n_layers * config.attention_width, conv_width(config)
     return {
         "cached_key_0": (left, "N", 1),
         "cached_nonlin_attn_0": (1, "N", left, 3),
@@ -122,11 +122,12 @@ class PackedStep(nn.Module):
     def _by_head(self, packed: Tensor) -> Tensor:
         """The numbers of (left, N, L*D), as they lie in a batch of one, as (N, L, H, left, D/H)."""
         c = self.model.config
-        return packed.transpose(0, 1).reshape(-1, c.n_layers, c.n_heads, c.left_context, c.d_model // c.n_heads)
+        size = c.attention_width // c.n_heads
+        return packed.transpose(0, 1).reshape(-1, c.n_layers, c.n_heads, c.left_context, size)
 
     def _as_value(self, cache: Tensor) -> Tensor:
         c = self.model.config
-        return cache.reshape(-1, c.left_context, c.n_layers * c.d_model).transpose(0, 1)
+        return cache.reshape(-1, c.left_context, c.n_layers * c.attention_width).transpose(0, 1)
 
     def _joined(self, first: Tensor, second: Tensor) -> Tensor:
         """Both halves of the convolution caches as the model's (N, L*D, K//2)."""
@@ -149,7 +150,8 @@ def metadata(config: EncoderConfig, chunk_ms: int) -> dict[str, str]:
         "model_type": "zipformer2", "version": "1", "model_author": "sottovoce",
         "comment": f"chunked {config.architecture}, phoneme CTC, 20 ms frames: time stamps of sherpa-onnx read double",
         "encoder_dims": "4", "query_head_dims": "1", "num_heads": "1", "num_encoder_layers": "1",
-        "value_head_dims": str(config.n_layers * config.d_model), "cnn_module_kernels": str(2 * conv_width(config)),
+        "value_head_dims": str(config.n_layers * config.attention_width),
+        "cnn_module_kernels": str(2 * conv_width(config)),
         "left_context_len": str(config.left_context),
         "T": str(frames + 2 * config.look_ahead), "decode_chunk_len": str(frames),
         LOOK_AHEAD_KEY: str(config.look_ahead if has_room_ahead(config) else 0),

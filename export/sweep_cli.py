@@ -15,8 +15,14 @@ if TYPE_CHECKING:
 
 SPEECH_S = 30.0
 HELP = """variants: float32, int8, int8-dynamic, int8-static (or int8-static:minmax, int8-static:entropy), int4,
-mixed:SHARE of the bytes of int8; low-rank:SHARE or prune:SHARE of the parameters, also before one of these:
-low-rank:0.75+int8"""
+mixed:SHARE of the bytes of int8; low-rank:SHARE or prune:SHARE of the parameters, heads:N or blocks:N fewer, also
+before one of these: low-rank:0.75+int8"""
+COMPRESS_HELP = """what is lost comes back in part with some more training, gently:
+
+  asr-export compress --checkpoint released --variant prune:0.75 --speech train/*.flac --out pruned
+  asr-train run --recipe recipes/acoustic-recover.toml --store store --targets targets.json \\
+      --phone-trigram phones.npy --noise-dir noise --init pruned --run recovered
+  asr-export quantize --checkpoint recovered/final --variant int8 --bundle BUNDLE --out small"""
 
 
 LM_HELP = """variants: TABLE/LAYERS, bits a number of the embeddings and of the hidden layers' weights; 4/8 is what
@@ -25,6 +31,18 @@ LM_HELP = """variants: TABLE/LAYERS, bits a number of the embeddings and of the 
 
 def add_arguments(commands: Any) -> None:
     """Add the subcommands to what `ArgumentParser.add_subparsers` returned."""
+    compress = commands.add_parser(
+        "compress", help="write a checkpoint of fewer parameters, to be trained on", epilog=COMPRESS_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    compress.add_argument("--checkpoint", type=Path, required=True)
+    compress.add_argument(
+        "--variant", required=True, help="low-rank:SHARE or prune:SHARE of the parameters, heads:N or blocks:N fewer"
+    )
+    compress.add_argument(
+        "--speech", type=Path, nargs="+", required=True, help="audio files like those in training, half a minute in all"
+    )
+    compress.add_argument("--out", type=Path, required=True, help="folder of the new checkpoint")
     quantize = commands.add_parser("quantize", help="write an encoder in any precision, compressed or not", epilog=HELP)
     quantize.add_argument("--checkpoint", type=Path, required=True)
     quantize.add_argument("--variant", required=True, help="see below")
@@ -48,6 +66,22 @@ def add_arguments(commands: Any) -> None:
     lm.add_argument("--lines", type=int, default=500, help="of each text, evenly chosen (500)")
     lm.add_argument("--variant", nargs="+", help="see below; default: ten of them")
     lm.add_argument("--out", type=Path, required=True, help="folder for sweep-lm.json and sweep-lm.png")
+
+
+def run_compress(args: argparse.Namespace) -> None:
+    """Write a smaller checkpoint."""
+    from asr.train.checkpoint import open_checkpoint, write_model
+    from export.compress import compress
+    from export.ranges import read_features
+    from export.variants import parse_compression
+
+    config = parse_compression(args.variant)
+    model = open_checkpoint(args.checkpoint).model().eval()
+    smaller = compress(model, config, [read_features(path) for path in args.speech])
+    args.out.mkdir(parents=True, exist_ok=True)
+    write_model(args.out, smaller, 0)
+    before, after = (sum(weight.numel() for weight in each.parameters()) for each in (model, smaller))
+    print(f"wrote {args.out}: {after} of {before} parameters ({after / before:.0%}); {config}")
 
 
 def run_quantize(args: argparse.Namespace) -> None:

@@ -1,7 +1,7 @@
 """Variants of an encoder, written as text, and what it takes to make one: compress, export, quantise, bundle.
 
     float32  int8  int8-dynamic  int8-static  int8-static:entropy  int4  mixed:0.75
-    low-rank:0.75+int8     prune:0.75+int8
+    low-rank:0.75+int8     prune:0.75+int8     heads:1+int8     blocks:1+int8
 
 The part after `+` is the quantisation, float32 where there is none. The number of `mixed` is a share of the bytes that
 int8 weights take.
@@ -25,9 +25,11 @@ from export.onnx_graph import export_encoder
 from export.quantize import Float32, Int4Weights, Int8Dynamic, Int8Static, Int8Weights, QuantizationConfig
 from export.ranges import METHODS, read_features
 from export.sensitivity import LayerSensitivity, choose_mixed, sensitivity
+from export.structured import DropBlocks, PruneHeads
 
 STANDARD = (
     "float32", "int8", "int8-dynamic", "int8-static", "int4", "mixed:0.75", "low-rank:0.75+int8", "prune:0.75+int8",
+    "heads:1+int8", "blocks:1+int8",
 )  # fmt: skip
 _WRITTEN_HERE = ("tokens.txt", "README.md", "encoder.onnx")
 
@@ -87,10 +89,25 @@ def parse_variant(text: str, speech: Sequence[Path]) -> Variant:
     return Variant(text, _quantization(rest[0], tuple(speech)) if rest else Float32(), compression)
 
 
+def parse_compression(text: str) -> CompressionConfig:
+    """The compression that a text like `low-rank:0.75` stands for.
+
+    Raises:
+        VariantError, CompressionError: it is none, or one that cannot be.
+    """
+    found = _compression(text)
+    if found is None:
+        raise VariantError(f"no compression {text!r}: expected low-rank:0.75, prune:0.75, heads:1 or blocks:1")
+    return found
+
+
 def _compression(text: str) -> CompressionConfig | None:
-    name, _, share = text.partition(":")
-    kinds: Mapping[str, type[LowRank | PruneUnits]] = {"low-rank": LowRank, "prune": PruneUnits}
-    return kinds[name](_number(text, share)) if name in kinds else None
+    name, _, value = text.partition(":")
+    shares: Mapping[str, type[LowRank | PruneUnits]] = {"low-rank": LowRank, "prune": PruneUnits}
+    counts: Mapping[str, type[PruneHeads | DropBlocks]] = {"heads": PruneHeads, "blocks": DropBlocks}
+    if name in shares:
+        return shares[name](_number(text, value))
+    return counts[name](_count(text, value)) if name in counts else None
 
 
 def _quantization(text: str, speech: tuple[Path, ...]) -> QuantizationConfig | MixedShare:
@@ -105,6 +122,12 @@ def _quantization(text: str, speech: tuple[Path, ...]) -> QuantizationConfig | M
     if text not in plain:
         raise VariantError(f"no variant {text!r}: expected one like {', '.join(STANDARD)}")
     return plain[text]
+
+
+def _count(text: str, value: str) -> int:
+    if not value.isdecimal():
+        raise VariantError(f"{text!r}: expected a number, as in {text.partition(':')[0]}:1")
+    return int(value)
 
 
 def _number(text: str, value: str) -> float:

@@ -45,17 +45,20 @@ class FeedForward(nn.Module):
 
 
 class ChunkAttention(nn.Module):
-    """Pre-norm multi-head self-attention without positions; the chunks give it its streaming shape."""
+    """Pre-norm multi-head self-attention without positions; the chunks give it its streaming shape.
 
-    def __init__(self, d_model: int, n_heads: int) -> None:
+    `width` (A) is that of all heads together: `d_model` unless heads were pruned.
+    """
+
+    def __init__(self, d_model: int, n_heads: int, width: int | None = None) -> None:
         super().__init__()
-        self.n_heads = n_heads
+        self.n_heads, self.width = n_heads, width or d_model
         self.norm = nn.LayerNorm(d_model)
-        self.query_key_value = nn.Linear(d_model, 3 * d_model)
-        self.out = nn.Linear(d_model, d_model)
+        self.query_key_value = nn.Linear(d_model, 3 * self.width)
+        self.out = nn.Linear(self.width, d_model)
 
     def _heads(self, x: Tensor) -> Tensor:
-        heads: Tensor = x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)  # (B, H, T, D/H)
+        heads: Tensor = x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)  # (B, H, T, A/H)
         return heads
 
     def _joined(self, heads: Tensor) -> Tensor:
@@ -68,16 +71,16 @@ class ChunkAttention(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """Full context: (B, T, D) with a mask broadcastable to (B, H, T, T), True where attention is allowed."""
-        q, k, v = self.query_key_value(self.norm(x)).split(x.shape[-1], -1)
+        q, k, v = self.query_key_value(self.norm(x)).split(self.width, -1)
         return self._attend(q, k, v, mask)
 
     def forward_chunks(self, x: Tensor, chunk: int, left_context: int) -> Tensor:
         """All windows (B, n, W, D), each attending to itself and to `left_context` frames of the chunks before."""
-        batch, n_chunks, window, d_model = x.shape
-        q, key_value = self.query_key_value(self.norm(x)).split([d_model, 2 * d_model], -1)
-        main = key_value[:, :, :chunk].reshape(batch, n_chunks * chunk, 2 * d_model)
-        past = F.pad(main, (0, 0, left_context, 0)).unfold(1, left_context, chunk)[:, :n_chunks]  # (B, n, 2D, left)
-        k, v = torch.cat([past.transpose(2, 3), key_value], 2).flatten(0, 1).chunk(2, -1)  # (B n, left + W, D)
+        batch, n_chunks, window, _ = x.shape
+        q, key_value = self.query_key_value(self.norm(x)).split([self.width, 2 * self.width], -1)
+        main = key_value[:, :, :chunk].reshape(batch, n_chunks * chunk, 2 * self.width)
+        past = F.pad(main, (0, 0, left_context, 0)).unfold(1, left_context, chunk)[:, :n_chunks]  # (B, n, 2A, left)
+        k, v = torch.cat([past.transpose(2, 3), key_value], 2).flatten(0, 1).chunk(2, -1)  # (B n, left + W, A)
         age = left_context - 1 - torch.arange(left_context + window, device=x.device)
         before = torch.arange(n_chunks, device=x.device) * chunk  # frames of the stream before each window
         mask = (age[None] < before[:, None]).repeat(batch, 1)[:, None, None, :]
@@ -86,11 +89,11 @@ class ChunkAttention(nn.Module):
     def step(
         self, x: Tensor, key: Tensor, value: Tensor, mask: Tensor, look_ahead: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """One window (B, W, D), keys and values of the last frames (B, H, left, D/H), and which count (B, left + W).
+        """One window (B, W, D), keys and values of the last frames (B, H, left, A/H), and which count (B, left + W).
 
         Returns the output (B, W, D) and the keys and values of the last `left` frames once the chunk is past.
         """
-        query, new_key, new_value = map(self._heads, self.query_key_value(self.norm(x)).split(x.shape[-1], -1))
+        query, new_key, new_value = map(self._heads, self.query_key_value(self.norm(x)).split(self.width, -1))
         k, v = torch.cat([key, new_key], 2), torch.cat([value, new_value], 2)
         end, left = k.shape[2] - look_ahead, key.shape[2]
         bias = torch.where(mask, 0.0, _HIDDEN)[:, None, None, :]
@@ -157,10 +160,10 @@ class ChunkConvolution(nn.Module):
 class ConformerBlock(nn.Module):
     """Half feed-forward, attention, convolution, half feed-forward, norm."""
 
-    def __init__(self, d_model: int, n_heads: int, d_ff: int, kernel: int) -> None:
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, kernel: int, attention_width: int | None = None) -> None:
         super().__init__()
         self.first = FeedForward(d_model, d_ff)
-        self.attention = ChunkAttention(d_model, n_heads)
+        self.attention = ChunkAttention(d_model, n_heads, attention_width)
         self.convolution = ChunkConvolution(d_model, kernel)
         self.second = FeedForward(d_model, d_ff)
         self.norm = nn.LayerNorm(d_model)
@@ -195,9 +198,9 @@ class ConformerBlock(nn.Module):
 class TransformerBlock(nn.Module):
     """Attention, feed-forward with GELU; both pre-norm."""
 
-    def __init__(self, d_model: int, n_heads: int, d_ff: int) -> None:
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, attention_width: int | None = None) -> None:
         super().__init__()
-        self.attention = ChunkAttention(d_model, n_heads)
+        self.attention = ChunkAttention(d_model, n_heads, attention_width)
         self.feed_forward = FeedForward(d_model, d_ff, F.gelu)
 
     def _close(self, x: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 State of a stream (`EncoderState`), all zeros at the start:
 
-    key, value  (B, L, H, left, D/H)  keys and values of the last `left` encoder frames
+    key, value  (B, L, H, left, A/H)  keys and values of the last `left` encoder frames; A is `attention_width`
     conv        (B, L*D, K//2)        gated inputs of the depthwise convolutions; nothing where K is 1
     frontend    (B, c*F)              the last `c` feature frames, less what the front end puts before a stream
     n_frames    (B,) int64            encoder frames so far: which cache slots are filled, and where positions are
@@ -48,6 +48,8 @@ class EncoderConfig:
     look_ahead: int = 20
     """Encoder frames that a chunk sees after itself; they are computed again with the next chunk."""
     vocab_size: int = 42
+    head_size: int = 0
+    """Numbers of a head's queries; 0 stands for `d_model / n_heads`, which it is before heads are pruned."""
     hidden_units: Mapping[str, int] = field(default_factory=dict)
     """Feed-forward layers narrower than `d_ff`, by the module's name: `blocks.0.first`."""
     ranks: Mapping[str, int] = field(default_factory=dict)
@@ -58,6 +60,11 @@ class EncoderConfig:
             raise ValueError(f"architecture is {self.architecture!r}, expected one of {', '.join(ARCHITECTURES)}")
         if (self.architecture == "transformer") != (self.kernel == 1):
             raise ValueError(f"kernel is {self.kernel}: expected 1 for a transformer, more for a conformer")
+
+    @property
+    def attention_width(self) -> int:
+        """Numbers of all heads' queries in a block."""
+        return self.n_heads * self.head_size or self.d_model
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +148,7 @@ class AcousticModel(nn.Module):
     def initial_state(self, batch: int = 1) -> EncoderState:
         """The state before the first chunk: zeros."""
         c = self.config
-        cache = (batch, c.n_layers, c.n_heads, c.left_context, c.d_model // c.n_heads)
+        cache = (batch, c.n_layers, c.n_heads, c.left_context, c.attention_width // c.n_heads)
         return EncoderState(
             key=torch.zeros(cache),
             value=torch.zeros(cache),
@@ -195,8 +202,8 @@ def _make_frontend(config: EncoderConfig) -> Frontend:
 
 def _make_block(config: EncoderConfig) -> Block:
     if config.architecture == "conformer":
-        return ConformerBlock(config.d_model, config.n_heads, config.d_ff, config.kernel)
-    return TransformerBlock(config.d_model, config.n_heads, config.d_ff)
+        return ConformerBlock(config.d_model, config.n_heads, config.d_ff, config.kernel, config.attention_width)
+    return TransformerBlock(config.d_model, config.n_heads, config.d_ff, config.attention_width)
 
 
 def _inside(lens: Tensor, n_frames: int) -> Tensor:

@@ -41,6 +41,8 @@ class Batch:
     chunk: int | None
     start: int
     """Encoder frame of a stream that the clips start at."""
+    texts: Sequence[str | None]
+    """(B,) What is said, as the manifest has it; None where that is not known for sure, or nothing is said."""
     n_pairs: int = 0
     """Row `i` and row `n_pairs + i` are two copies of one clip, for `i` below this."""
 
@@ -83,7 +85,7 @@ class BatchPlan:
     def _collate(self, clips: list[int], rng: np.random.Generator) -> Batch:
         recipe = self._recipe
         chunk = int(rng.choice(recipe.chunks, p=np.array(recipe.chunk_weights) / sum(recipe.chunk_weights)))
-        rows, teachers, targets = [], [], []
+        rows, teachers, targets, texts = [], [], [], []
         steady = recipe.augment.tempo == (1.0, 1.0)
         tempos = np.ones(len(clips)) if steady else rng.uniform(*recipe.augment.tempo, len(clips))
         for clip, tempo in [*zip(clips, tempos, strict=True)] * self._copies:
@@ -94,11 +96,13 @@ class BatchPlan:
             rows.append(augment(frames, self._noises, recipe.augment, rng))
             teachers.append(teacher)
             targets.append(self._targets.get(self._store.clips[clip].clip.audio, ()))
+            texts.append(self._store.clips[clip].clip.text)
         transcribed = [bool(target) for target in targets]
         for row in self._noise_rows(max(map(len, rows)), rng.binomial(len(rows), recipe.noise_share), rng):
             rows.append(row)
             teachers.append(None)
             targets.append(())
+            texts.append(None)
             transcribed.append(True)
         multiple = 2 * (chunk or 16)
         n_frames = -(-max(len(row) for row in rows) // multiple) * multiple
@@ -115,6 +119,7 @@ class BatchPlan:
             taught=torch.tensor([teacher is not None for teacher in teachers]),
             chunk=chunk or None,
             start=int(rng.integers(ConvFrontend.PERIOD)) if rng.random() > self._recipe.start_at_zero else 0,
+            texts=texts,
             n_pairs=len(clips) if self._copies == 2 else 0,
         )
 

@@ -223,12 +223,14 @@ def run_trigram(args: argparse.Namespace) -> None:
 
 def run_run(args: argparse.Namespace) -> None:
     """Train."""
+    import torch
     from tqdm import tqdm
 
     from asr.train.batches import BatchPlan
     from asr.train.checkpoint import open_checkpoint
     from asr.train.crf import PhoneTrigram
     from asr.train.curves import draw_curves
+    from asr.train.mwer import Listener
     from asr.train.noise import read_noises
     from asr.train.recipe import read_recipe
     from asr.train.store import FeatureStore
@@ -241,12 +243,19 @@ def run_run(args: argparse.Namespace) -> None:
     targets = json.loads(args.targets.read_text()) if args.targets else {}
     plan = BatchPlan(store, targets, recipe, read_noises(args.noise_dir) if args.noise_dir else [])
     args.run.mkdir(parents=True, exist_ok=True)
+    listener = None
+    if recipe.mwer_weight:
+        listener = Listener(
+            args.bundle, n_ways=recipe.mwer_ways, beam_size=recipe.mwer_beam, scale=recipe.mwer_scale,
+            n_threads=torch.get_num_threads(),
+        )  # fmt: skip
     trainer = Trainer(
         args.run,
         open_checkpoint(args.init).model(),
         recipe,
         Validator(store, args.dev_clips, embedded_language(args.bundle)),
         PhoneTrigram.read(args.phone_trigram) if args.phone_trigram else None,
+        listener,
     )
     print(
         f"{plan.steps_per_epoch} steps an epoch, {recipe.optim.steps} in all, starting at {trainer.step}",

@@ -73,6 +73,14 @@ class Recipe:
     consistency_weight: float = 0.0
     """Of the divergence between two differently augmented copies of each clip (CR-CTC, Yao et al. 2024); above 0 a
     step holds each clip twice, and half as many of them."""
+    mwer_weight: float = 0.0
+    """Of the words that the search gets wrong, by the share that each way of hearing a clip has."""
+    mwer_scale: float = 0.2
+    """Of the ways' scores: at 1 the best way has nearly all of the probability, and there is nothing to learn."""
+    mwer_ways: int = 10
+    """Ways in which the search hears a clip."""
+    mwer_beam: int = 48
+    """Hypotheses that the search keeps."""
     repeats: Mapping[str, float] = field(default_factory=dict)
     """How often an epoch visits the clips of a corpus, on average; once where it is not named."""
     noise_share: float = 0.0
@@ -89,8 +97,10 @@ class Recipe:
         weights = (self.ctc_weight, self.distill_weight, self.crf_weight)
         if min(weights) < 0 or not any(weights):
             raise RecipeError("ctc_weight, distill_weight and crf_weight must not be negative, nor all zero")
-        if self.consistency_weight < 0:
-            raise RecipeError(f"consistency_weight is {self.consistency_weight}, expected 0 or more")
+        if min(self.consistency_weight, self.mwer_weight) < 0:
+            raise RecipeError("consistency_weight and mwer_weight must not be negative")
+        if self.mwer_ways < 2 or self.mwer_beam < self.mwer_ways:
+            raise RecipeError(f"mwer_ways: expected 2 to {self.mwer_beam} (mwer_beam), found {self.mwer_ways}")
         if not 0 <= self.noise_share < 1:
             raise RecipeError(f"noise_share is {self.noise_share}, expected 0 or more, and less than 1")
 

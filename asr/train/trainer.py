@@ -25,7 +25,10 @@ from asr.nn.model import AcousticModel
 from asr.train.batches import Batch, BatchPlan
 from asr.train.checkpoint import Checkpoint, average, last_checkpoint, save_checkpoint, write_model
 from asr.train.crf import PhoneTrigram, crf_loss
+from asr.train.mwer import Listener, expected_errors, mwer_loss
 from asr.train.recipe import OptimConfig, Recipe
+
+FRAMES_PER_S = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +40,14 @@ class Losses:
     distill: float
     crf: float
     consistency: float
+    wrong_words: float
+    """Words that the search gets wrong, a second of audio."""
 
 
-def compute_losses(log_probs: Tensor, batch: Batch, recipe: Recipe, trigram: PhoneTrigram | None = None) -> Losses:
+def compute_losses(
+    log_probs: Tensor, batch: Batch, recipe: Recipe, trigram: PhoneTrigram | None = None,
+    listener: Listener | None = None,
+) -> Losses:  # fmt: skip
     """CTC and CTC-CRF over the clips with transcripts, KL(teacher || student) over those with a teacher, per frame.
 
     Each of two copies of a clip also learns from what the network says of the other, as from a teacher.
@@ -49,8 +57,10 @@ def compute_losses(log_probs: Tensor, batch: Batch, recipe: Recipe, trigram: Pho
         batch: the batch they belong to.
         recipe: gives the weights.
         trigram: what CTC-CRF weighs transcripts against; needed where `crf_weight` is not zero.
+        listener: what hears the clips; needed where `mwer_weight` is not zero.
     """
-    ctc, distill, crf, consistency = (log_probs.new_zeros(()) for _ in range(4))
+    ctc, distill, crf, consistency, mwer = (log_probs.new_zeros(()) for _ in range(5))
+    wrong = 0.0
     heard = batch.transcribed
     if recipe.ctc_weight and bool(heard.any()):
         per_clip = F.ctc_loss(
@@ -70,12 +80,20 @@ def compute_losses(log_probs: Tensor, batch: Batch, recipe: Recipe, trigram: Pho
         copies = log_probs[: 2 * n]
         others = torch.cat([copies[n:], copies[:n]]).detach()
         consistency = _divergence(others, copies, inside[: 2 * n])
+    if recipe.mwer_weight:
+        assert listener is not None
+        said = [clip for clip, text in enumerate(batch.texts) if text is not None and batch.transcribed[clip]]
+        frames = [log_probs[clip, : batch.lens[clip]].detach().numpy() for clip in said]
+        ways = listener.hear(frames, [batch.texts[clip] or "" for clip in said])
+        n_frames = batch.lens[said].sum()
+        mwer = mwer_loss(log_probs[said], batch.lens[said], ways) / n_frames
+        wrong = expected_errors(ways) / (float(n_frames) / FRAMES_PER_S)
     total = (
         recipe.ctc_weight * ctc + recipe.distill_weight * distill + recipe.crf_weight * crf
-        + recipe.consistency_weight * consistency
+        + recipe.consistency_weight * consistency + recipe.mwer_weight * mwer
     )  # fmt: skip
-    parts = (float(part.detach()) for part in (ctc, distill, crf, consistency))
-    return Losses(total, *parts)
+    figures = [*(float(part.detach()) for part in (ctc, distill, crf, consistency)), wrong]
+    return Losses(total, *figures)
 
 
 def _divergence(teacher: Tensor, student: Tensor, where: Tensor) -> Tensor:
@@ -141,13 +159,16 @@ class Trainer:
 
     def __init__(
         self, run: Path, model: AcousticModel, recipe: Recipe, validate: Callable[[AcousticModel], dict[str, float]],
-        trigram: PhoneTrigram | None = None,
+        trigram: PhoneTrigram | None = None, listener: Listener | None = None,
     ) -> None:  # fmt: skip
         if recipe.crf_weight and trigram is None:
             raise ValueError("the recipe's crf_weight needs a phoneme trigram: `asr-train trigram`, --phone-trigram")
+        if recipe.mwer_weight and listener is None:
+            raise ValueError("the recipe's mwer_weight needs something that hears clips: a `Listener`")
         if trigram is not None and recipe.noise_share:
             trigram = trigram.with_silence(recipe.noise_share / (1 + recipe.noise_share))
-        self._run, self._recipe, self._validate, self._trigram = run, recipe, validate, trigram
+        self._run, self._recipe, self._validate = run, recipe, validate
+        self._trigram, self._listener = trigram, listener
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.manual_seed(recipe.seed)
         resumed = last_checkpoint(run)
@@ -197,15 +218,16 @@ class Trainer:
         with _autocast(self._device):
             features, lens = batch.features.to(self._device), batch.lens.to(self._device)
             log_probs = self.model(features, lens, batch.chunk, batch.start)
-        losses = compute_losses(log_probs.float().cpu(), batch, self._recipe, self._trigram)
+        losses = compute_losses(log_probs.float().cpu(), batch, self._recipe, self._trigram, self._listener)
         losses.total.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._recipe.optim.clip_norm)
         if bool(torch.isfinite(norm)):
             self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
-        rate = float(batch.lens.sum()) / 50 / (time.monotonic() - started)
+        rate = float(batch.lens.sum()) / FRAMES_PER_S / (time.monotonic() - started)
         parts = {
-            "ctc": losses.ctc, "distill": losses.distill, "crf": losses.crf, "consistency": losses.consistency
+            "ctc": losses.ctc, "distill": losses.distill, "crf": losses.crf, "consistency": losses.consistency,
+            "wrong_words": losses.wrong_words,
         }  # fmt: skip
         return parts | {"grad_norm": float(norm), "audio_s_per_s": rate}
 

@@ -1,7 +1,9 @@
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +15,7 @@ from small_encoder import CONFIG, make_features, small_model  # noqa: E402
 from asr.nn.model import AcousticModel, EncoderConfig  # noqa: E402
 from asr.train.checkpoint import Checkpoint, write_model  # noqa: E402
 from asr.train.evaluate import streamed_log_probs  # noqa: E402
+from export.cli import main  # noqa: E402
 from export.compress import (  # noqa: E402
     CompressionError,
     LowRank,
@@ -26,6 +29,7 @@ from export.compress import (  # noqa: E402
 from export.onnx_graph import export_encoder  # noqa: E402
 from export.parity import run_onnx, run_torch  # noqa: E402
 from export.quantize import Int8Weights, quantize_encoder  # noqa: E402
+from export.structured import DropBlocks, PruneHeads  # noqa: E402
 
 FEATURES = [make_features(512, seed) for seed in range(2)]
 
@@ -110,7 +114,17 @@ def test_cut_outputs_are_the_best_of_their_rank(model):
     assert error == pytest.approx(values[rank:].square().sum().item(), rel=1e-3)
 
 
-@pytest.mark.parametrize("kind", ["low_rank", "pruned"])
+@pytest.fixture(scope="module")
+def fewer_heads(model):
+    return compress(model, PruneHeads(1), FEATURES)
+
+
+@pytest.fixture(scope="module")
+def fewer_blocks(model):
+    return compress(model, DropBlocks(1), FEATURES)
+
+
+@pytest.mark.parametrize("kind", ["low_rank", "pruned", "fewer_heads", "fewer_blocks"])
 def test_a_checkpoint_of_it_opens_and_trains(kind, request, tmp_path):
     small = request.getfixturevalue(kind)
     write_model(tmp_path, small, 3)
@@ -129,6 +143,66 @@ def test_it_exports_and_quantises(low_rank, tmp_path):
     found = run_onnx(tmp_path / "int8.onnx", low_rank, FEATURES[0], 64)
     assert np.abs(np.exp(found) - np.exp(expected)).mean() < 0.01
     assert (tmp_path / "int8.onnx").stat().st_size < (tmp_path / "plain.onnx").stat().st_size
+
+
+@pytest.mark.parametrize("kind", ["fewer_heads", "fewer_blocks"])
+def test_networks_of_fewer_parts_stream_and_are_read_back_from_their_graphs(kind, request, tmp_path):
+    small = request.getfixturevalue(kind)
+    export_encoder(small, tmp_path / "encoder.onnx")
+    expected = run_torch(small, FEATURES[0], 64)
+    assert np.abs(run_onnx(tmp_path / "encoder.onnx", small, FEATURES[0], 64) - expected).max() < 1e-4
+    streamed = streamed_log_probs(small, FEATURES[0], 32)
+    assert np.abs(streamed - expected[: len(streamed)]).max() < 1e-4
+
+
+def test_a_silent_head_goes_and_nobody_notices(model):
+    changed = AcousticModel(CONFIG)
+    changed.load_state_dict(model.state_dict())
+    width = CONFIG.d_model // CONFIG.n_heads
+    with torch.no_grad():
+        for index, block in enumerate(changed.blocks):
+            block.attention.out.weight[:, index * width : (index + 1) * width] = 0  # another one in each block
+    smaller = compress(changed.eval(), PruneHeads(1), FEATURES)
+    assert (smaller.config.n_heads, smaller.config.attention_width) == (CONFIG.n_heads - 1, width)
+    assert np.abs(log_probs(smaller) - log_probs(changed)).max() < 1e-4
+
+
+def test_the_block_that_does_least_goes(model, fewer_blocks):
+    shorter = []
+    for kept in range(CONFIG.n_layers):
+        shorter.append(AcousticModel(replace(CONFIG, n_layers=1)).eval())
+        for part in ("frontend", "head"):
+            getattr(shorter[-1], part).load_state_dict(getattr(model, part).state_dict())
+        shorter[-1].blocks[0].load_state_dict(model.blocks[kept].state_dict())
+    before = log_probs(model)
+    costs = [float((np.exp(before) * (before - log_probs(each))).sum()) for each in shorter]
+    assert min(costs) < 0.99 * max(costs)
+    best = shorter[int(np.argmin(costs))].state_dict()
+    assert all(torch.equal(values, best[name]) for name, values in fewer_blocks.state_dict().items())
+
+
+def test_more_parts_than_there_are_cannot_go(model):
+    with pytest.raises(CompressionError, match="a block has 2"):
+        compress(model, PruneHeads(2), FEATURES)
+    with pytest.raises(CompressionError, match="the network has 2"):
+        compress(model, DropBlocks(2), FEATURES)
+    for kind in (PruneHeads, DropBlocks):
+        with pytest.raises(CompressionError, match="at least 1"):
+            kind(0)
+    assert describe(DropBlocks(1)) == {"method": "dropped blocks", "blocks": 1}
+
+
+def test_the_command_writes_a_checkpoint_that_training_starts_from(model, tmp_path, capsys):
+    write_model(tmp_path, model, 0)
+    clip = tmp_path / "clip.wav"
+    soundfile.write(clip, np.random.default_rng(0).normal(0, 0.1, 32_000), 16_000)
+    options = ["--checkpoint", str(tmp_path), "--speech", str(clip), "--out", str(tmp_path / "out")]
+    assert main(["compress", *options, "--variant", "heads:1"]) == 0
+    assert Checkpoint(tmp_path / "out").model().config.n_heads == 1
+    assert "parameters" in capsys.readouterr().out
+    assert main(["compress", *options, "--variant", "int8"]) == 2
+    assert "expected low-rank:0.75" in capsys.readouterr().err
+    assert main(["compress", *options, "--variant", "heads:x"]) == 2
 
 
 def test_dead_units_go_first_and_nobody_notices(model):
