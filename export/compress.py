@@ -35,7 +35,8 @@ from export.sensitivity import mean_divergence
 from export.structured import DropBlocks, PruneHeads, drop_blocks, prune_heads
 
 _RIDGE = 1e-6
-_FULL = 1e-9
+_LEAST_DIVERGENCE, _LEAST_SHARE = 1e-7, 1e-6
+"""What cutting a layer is taken to cost at least, in nats, and to drop, of its energy: less is rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,8 @@ def compress(model: AcousticModel, config: CompressionConfig, features: Sequence
     """
     if model.config.ranks or model.config.hidden_units or model.config.head_size:
         raise CompressionError("the network is compressed already: start from the one that it was made of")
-    if not sum(map(len, features)):
+    features = [clip for clip in features if len(clip)]
+    if not features:
         raise CompressionError("compression measures what matters on speech: give features of at least one clip")
     if isinstance(config, PruneUnits):
         return _prune_units(model, config, features)
@@ -168,7 +170,8 @@ def _best_ranks(model: AcousticModel, share: float, features: Sequence[FloatArra
         probe = max(1, int(share * sizes[name][0] / sizes[name][1]))
         with _cut(linear, factors, inputs[name], probe):
             after = [streamed_log_probs(model, clip, CHUNK) for clip in features]
-        costs[name] = mean_divergence(before, after) * energy / max(energy[probe], _FULL)
+        price = max(mean_divergence(before, after), _LEAST_DIVERGENCE) / max(energy[probe], _LEAST_SHARE * energy[0])
+        costs[name] = price * energy
     n_parameters = sum(size for size, _ in sizes.values())
     ranks = choose_ranks(costs, sizes, int(share * n_parameters))
     return {name: rank for name, rank in ranks.items() if rank < len(costs[name]) - 1}
@@ -190,7 +193,10 @@ def _cut(linear: nn.Linear, factors: _Factors, inputs: Inputs, rank: int) -> Ite
 
 
 def choose_ranks(costs: Mapping[str, DoubleArray], sizes: Mapping[str, tuple[int, int]], budget: int) -> dict[str, int]:
-    """Ranks of least total cost within a budget of parameters (by Lagrange's multiplier, found by bisection).
+    """Ranks of little total cost within a budget of parameters.
+
+    By Lagrange's multiplier, found by bisection, which gives the best for the size that it comes to; what that leaves
+    of the budget is then spent where it saves most.
 
     Args:
         costs: of each layer at rank 0 to full (k + 1,), falling; full means that the layer stays whole.
@@ -219,7 +225,26 @@ def choose_ranks(costs: Mapping[str, DoubleArray], sizes: Mapping[str, tuple[int
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (low, middle) if total(at(np.exp(middle))) <= budget else (middle, high)
-    return at(np.exp(high))
+    return _spent(at(np.exp(high)), costs, parameters, budget)
+
+
+def _spent(
+    ranks: dict[str, int], costs: Mapping[str, DoubleArray], parameters: Mapping[str, DoubleArray], budget: int
+) -> dict[str, int]:
+    """Ranks raised, one layer at a time, as long as something is saved within the budget."""
+    left = budget - sum(int(parameters[name][rank]) for name, rank in ranks.items())
+    while True:
+        gains = {}
+        for name, rank in ranks.items():
+            fits = np.flatnonzero(parameters[name] - parameters[name][rank] <= left)
+            best = int(fits[np.argmin(costs[name][fits])])
+            if costs[name][best] < costs[name][rank]:
+                gains[name] = (float(costs[name][rank] - costs[name][best]), best)
+        if not gains:
+            return ranks
+        name = max(gains, key=lambda candidate: gains[candidate][0])
+        left -= int(parameters[name][gains[name][1]] - parameters[name][ranks[name]])
+        ranks = {**ranks, name: gains[name][1]}
 
 
 def _prune_units(model: AcousticModel, config: PruneUnits, features: Sequence[FloatArray]) -> AcousticModel:
@@ -248,9 +273,11 @@ def _prune_units(model: AcousticModel, config: PruneUnits, features: Sequence[Fl
 def choose_units(importance: Mapping[str, DoubleArray], share: float) -> dict[str, npt.NDArray[np.int64]]:
     """Indices of the most important units of all layers together, ascending; each layer keeps at least one."""
     n_kept = round(share * sum(map(len, importance.values())))
-    pooled = np.sort(np.concatenate(list(importance.values())))[::-1]
-    least = pooled[n_kept - 1] if n_kept else np.inf
+    pooled = np.concatenate(list(importance.values()))
+    is_kept = np.zeros(len(pooled), bool)
+    is_kept[np.argsort(-pooled, kind="stable")[:n_kept]] = True
+    ends = np.cumsum([len(values) for values in importance.values()])[:-1]
     return {
-        name: np.flatnonzero((values >= least) | (np.arange(len(values)) == values.argmax()))
-        for name, values in importance.items()
+        name: np.flatnonzero(own | (np.arange(len(values)) == values.argmax()))
+        for (name, values), own in zip(importance.items(), np.split(is_kept, ends), strict=True)
     }

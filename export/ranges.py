@@ -34,11 +34,16 @@ def activation_ranges(
 
     Raises:
         AudioError: a file cannot be read.
+        ValueError: none of them is as long as a frame.
     """
     values: dict[str, list[FloatArray]] = {name: [] for name in tensors}
     for outputs in _inside(model, tensors, audio):
         for name, value in zip(tensors, outputs, strict=True):
             values[name].append(value.ravel())
+    if not all(values.values()):
+        raise ValueError(
+            f"there is nothing to hear in {', '.join(map(str, audio))}: expected speech, half a minute or more"
+        )
     return {name: value_range(np.concatenate(found), method, percentile) for name, found in values.items()}
 
 

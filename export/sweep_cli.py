@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 SPEECH_S = 30.0
 HELP = """variants: float32, int8, int8-dynamic, int8-static (or int8-static:minmax, int8-static:entropy), int4,
-mixed:SHARE of the bytes of int8; low-rank:SHARE or prune:SHARE of the parameters, heads:N or blocks:N fewer, also
-before one of these: low-rank:0.75+int8"""
+mixed:SHARE of the bytes of int8; low-rank:SHARE of the blocks' matrices, prune:SHARE of the feed-forward units, heads:N
+or blocks:N fewer, also before one of these: low-rank:0.75+int8"""
 COMPRESS_HELP = """what is lost comes back in part with some more training, gently:
 
   asr-export compress --checkpoint released --variant prune:0.75 --speech train/*.flac --out pruned
@@ -37,7 +37,9 @@ def add_arguments(commands: Any) -> None:
     )  # fmt: skip
     compress.add_argument("--checkpoint", type=Path, required=True)
     compress.add_argument(
-        "--variant", required=True, help="low-rank:SHARE or prune:SHARE of the parameters, heads:N or blocks:N fewer"
+        "--variant",
+        required=True,
+        help="low-rank:SHARE of the matrices, prune:SHARE of the feed-forward units, heads:N or blocks:N fewer",
     )
     compress.add_argument(
         "--speech", type=Path, nargs="+", required=True, help="audio files like those in training, half a minute in all"

@@ -53,9 +53,10 @@ def augment(
 def change_tempo(features: FloatArray, tempo: float) -> FloatArray:
     """Features (T, 80) played `tempo` times as fast, pitch unchanged: (about T / tempo, 80), frames blended."""
     places = np.arange(0, len(features) - 1, tempo)
-    before = places.astype(np.int64)
+    before = np.minimum(places.astype(np.int64), max(0, len(features) - 2))
     share = (places - before).astype(np.float32)[:, None]
-    return features[before] * (1 - share) + features[before + 1] * share
+    blended: FloatArray = features[before] * (1 - share) + features[before + 1] * share
+    return blended
 
 
 def warp(features: FloatArray, factor: float) -> FloatArray:

@@ -12,6 +12,7 @@ from torch import Tensor
 from asr.features import SILENCE_LOG_MEL
 from asr.nn.frontend import ConvFrontend
 from asr.train.augment import FloatArray, augment, change_tempo
+from asr.train.prepare import SPEEDS
 from asr.train.recipe import Recipe
 from asr.train.store import FeatureStore
 
@@ -61,6 +62,8 @@ class BatchPlan:
         self._lengths = np.array([_longest(store, int(i)) for i in self._members])
         self._visits = np.array([recipe.repeats.get(store.clips[i].clip.corpus, 1.0) for i in self._members])
         self._epoch: tuple[int, list[list[int]]] = (-1, [])
+        if not self._visits.any():
+            raise ValueError("no clip is ever visited: the recipe's repeats are 0 for all corpora that there are")
         self.steps_per_epoch = len(self._steps(0))
 
     def _steps(self, epoch: int) -> list[list[int]]:
@@ -88,8 +91,9 @@ class BatchPlan:
         rows, teachers, targets, texts = [], [], [], []
         steady = recipe.augment.tempo == (1.0, 1.0)
         tempos = np.ones(len(clips)) if steady else rng.uniform(*recipe.augment.tempo, len(clips))
-        for clip, tempo in [*zip(clips, tempos, strict=True)] * self._copies:
-            view = self._view(clip, rng)
+        speeds = [self._speed(clip, rng) for clip in clips] if self._copies > 1 else [None] * len(clips)
+        for clip, tempo, speed in [*zip(clips, tempos, speeds, strict=True)] * self._copies:
+            view = self._view(clip, rng, speed)
             frames, teacher = self._store.frames(clip, view).astype(np.float32), self._store.posteriors(clip, view)
             if tempo != 1:
                 frames, teacher = change_tempo(frames, tempo), None
@@ -134,10 +138,18 @@ class BatchPlan:
             rows.append(np.maximum(noise[start : start + size] + gain, SILENCE_LOG_MEL).astype(np.float32))
         return rows
 
-    def _view(self, clip: int, rng: np.random.Generator) -> str:
+    def _usable(self, clip: int) -> list[str]:
         stored = self._store.clips[clip]
         has_text = stored.clip.audio in self._targets and _uses_text(self._recipe)
-        usable = [v for v in self._recipe.views if v in stored.views and (has_text or v in self._store.teacher)]
+        return [v for v in self._recipe.views if v in stored.views and (has_text or v in self._store.teacher)]
+
+    def _speed(self, clip: int, rng: np.random.Generator) -> float:
+        """Of the views that all copies of a clip must come from, so that their frames are the same moments."""
+        usable = self._usable(clip)
+        return SPEEDS[usable[rng.integers(len(usable))]]
+
+    def _view(self, clip: int, rng: np.random.Generator, speed: float | None) -> str:
+        usable = [view for view in self._usable(clip) if speed in (None, SPEEDS[view])]
         return usable[rng.integers(len(usable))]
 
 
@@ -161,7 +173,7 @@ def _uses_text(recipe: Recipe) -> bool:
 
 
 def _fill(members: np.ndarray, lengths: np.ndarray, frames: float) -> list[list[int]]:
-    steps: list[list[int]] = [[]]
+    steps: list[list[int]] = [[]] if len(members) else []
     for member, length in zip(members.tolist(), lengths.tolist(), strict=True):
         if steps[-1] and (len(steps[-1]) + 1) * length > frames:
             steps.append([])

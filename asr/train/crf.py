@@ -70,7 +70,7 @@ class PhoneTrigram:
         """
         try:
             probs = np.load(path, allow_pickle=False)
-        except ValueError as error:
+        except (ValueError, EOFError) as error:
             raise ValueError(f"{path}: expected a phoneme trigram ({error})") from None
         if not isinstance(probs, np.ndarray) or probs.ndim != 3 or len(set(probs.shape)) != 1:
             raise ValueError(f"{path}: expected a phoneme trigram, an array (V, V, V)")
@@ -168,6 +168,8 @@ class _Arcs:
 def crf_loss(log_probs: Tensor, lens: Tensor, targets: Tensor, target_lens: Tensor, trigram: PhoneTrigram) -> Tensor:
     """Minus the log of the transcripts' share of the partition, (B,); never below zero but for rounding.
 
+    Zero, without a gradient, for clips that are too short for their transcripts.
+
     Args:
         log_probs: (B, T, V).
         lens: (B,) frames.
@@ -176,5 +178,8 @@ def crf_loss(log_probs: Tensor, lens: Tensor, targets: Tensor, target_lens: Tens
         trigram: over the same labels.
     """
     heard = F.ctc_loss(log_probs.transpose(0, 1), targets, lens, target_lens, reduction="none", zero_infinity=True)
-    spoken = [trigram.log_prob(part.tolist()) for part in targets.split(target_lens.tolist())]
-    return heard - heard.new_tensor(spoken) + log_partition(log_probs, lens, trigram)
+    parts = [part.tolist() for part in targets.split(target_lens.tolist())]
+    spoken = [trigram.log_prob(part) for part in parts]
+    least = [len(part) + sum(a == b for a, b in zip(part, part[1:], strict=False)) for part in parts]
+    loss = heard - heard.new_tensor(spoken) + log_partition(log_probs, lens, trigram)
+    return torch.where(lens >= lens.new_tensor(least), loss, 0)

@@ -26,8 +26,9 @@ def streamed_log_probs(model: AcousticModel, features: np.ndarray, chunk: int) -
     """Log-probs (T, V) of features (2T, 80) as a stream of `chunk` encoder frames gives them; silence at the end."""
     padding = np.full((-len(features) % (2 * chunk), features.shape[1]), SILENCE_LOG_MEL, np.float32)
     padded = np.concatenate([features.astype(np.float32), padding])
+    device = next(model.parameters()).device
     with torch.inference_mode():
-        log_probs: FloatArray = model(torch.from_numpy(padded)[None], chunk=chunk)[0].numpy()
+        log_probs: FloatArray = model(torch.from_numpy(padded)[None].to(device), chunk=chunk)[0].cpu().numpy()
     return log_probs
 
 

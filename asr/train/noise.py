@@ -20,7 +20,7 @@ def read_noises(folder: Path) -> list[FloatArray]:
         ValueError: none could be read.
     """
     read = (_read(path) for path in sorted(folder.iterdir()) if path.is_file())
-    noises = [noise for noise in read if noise is not None]
+    noises = [noise for noise in read if noise is not None and len(noise)]
     if not noises:
         raise ValueError(f"{folder}: no readable recording in it")
     return noises

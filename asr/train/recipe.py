@@ -34,6 +34,14 @@ class AugmentConfig:
     frequency_masks: int = 2
     frequency_mask_bins: int = 16
 
+    def __post_init__(self) -> None:
+        for name in ("tempo", "warp"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise RecipeError(
+                    f"augment.{name}: expected two numbers above 0, the lower one first, found {low}, {high}"
+                )
+
 
 @dataclass(frozen=True, slots=True)
 class OptimConfig:
@@ -92,13 +100,17 @@ class Recipe:
     optim: OptimConfig = field(default_factory=OptimConfig)
 
     def __post_init__(self) -> None:
-        if len(self.chunks) != len(self.chunk_weights):
+        if not self.chunks or len(self.chunks) != len(self.chunk_weights):
             raise RecipeError(f"chunks has {len(self.chunks)} entries, chunk_weights {len(self.chunk_weights)}")
         weights = (self.ctc_weight, self.distill_weight, self.crf_weight)
         if min(weights) < 0 or not any(weights):
             raise RecipeError("ctc_weight, distill_weight and crf_weight must not be negative, nor all zero")
-        if min(self.consistency_weight, self.mwer_weight) < 0:
-            raise RecipeError("consistency_weight and mwer_weight must not be negative")
+        if min(self.consistency_weight, self.mwer_weight) < 0 or self.mwer_scale <= 0:
+            raise RecipeError("consistency_weight and mwer_weight must not be negative, mwer_scale must be above 0")
+        if self.distill_weight and self.augment.tempo != (1.0, 1.0):
+            raise RecipeError(
+                "distill_weight needs a tempo of [1.0, 1.0]: a teacher's rows are those of the clip as it is"
+            )
         if self.mwer_ways < 2 or self.mwer_beam < self.mwer_ways:
             raise RecipeError(f"mwer_ways: expected 2 to {self.mwer_beam} (mwer_beam), found {self.mwer_ways}")
         if not 0 <= self.noise_share < 1:

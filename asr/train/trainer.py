@@ -80,9 +80,9 @@ def compute_losses(
         copies = log_probs[: 2 * n]
         others = torch.cat([copies[n:], copies[:n]]).detach()
         consistency = _divergence(others, copies, inside[: 2 * n])
-    if recipe.mwer_weight:
+    said = [clip for clip, text in enumerate(batch.texts) if text is not None and batch.transcribed[clip]]
+    if recipe.mwer_weight and said:
         assert listener is not None
-        said = [clip for clip, text in enumerate(batch.texts) if text is not None and batch.transcribed[clip]]
         frames = [log_probs[clip, : batch.lens[clip]].detach().numpy() for clip in said]
         ways = listener.hear(frames, [batch.texts[clip] or "" for clip in said])
         n_frames = batch.lens[said].sum()
@@ -107,7 +107,7 @@ def learning_rate_scale(step: int, recipe: Recipe) -> float:
     """Linear warm-up to 1, then half a cosine down to `final_scale`; starting once more after the head's own steps."""
     optim = recipe.optim
     if step < optim.head_steps:
-        return min(1.0, (step + 1) / optim.warmup_steps)
+        return min(1.0, (step + 1) / max(1, optim.warmup_steps))
     step, last = step - optim.head_steps, optim.steps - optim.head_steps
     if step < optim.warmup_steps:
         return (step + 1) / optim.warmup_steps
@@ -178,7 +178,10 @@ class Trainer:
         )
         self.step = 0
         if resumed:
+            fresh = [dict(group) for group in self._optimizer.param_groups]
             self._optimizer.load_state_dict(resumed.optimizer_state())
+            for group, wanted in zip(self._optimizer.param_groups, fresh, strict=True):  # the recipe may have changed
+                group.update({key: wanted[key] for key in ("full_rate", "weight_decay")})
             self.step = resumed.step
 
     def fit(

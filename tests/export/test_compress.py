@@ -236,11 +236,11 @@ def test_no_other_ranks_of_as_few_parameters_cost_less(case, share):
     costs, sizes = case
     budget = int(share * sum(whole for whole, _ in sizes.values()))
 
+    def size(name, rank):
+        return sizes[name][0] if rank == len(costs[name]) - 1 else min(sizes[name][0], rank * sizes[name][1])
+
     def parameters(ranks):
-        return sum(
-            sizes[name][0] if rank == len(costs[name]) - 1 else min(sizes[name][0], rank * sizes[name][1])
-            for name, rank in ranks.items()
-        )
+        return sum(size(name, rank) for name, rank in ranks.items())
 
     def cost(ranks):
         return sum(costs[name][rank] for name, rank in ranks.items())
@@ -253,9 +253,21 @@ def test_no_other_ranks_of_as_few_parameters_cost_less(case, share):
     except CompressionError:
         assert min(map(parameters, choices)) > budget
         return
-    assert parameters(chosen) <= budget
-    best = min(cost(ranks) for ranks in choices if parameters(ranks) <= parameters(chosen))
-    assert cost(chosen) <= best + 1e-9
+    left = budget - parameters(chosen)
+    assert left >= 0
+    for price in np.exp(np.linspace(-12, 12, 200)):  # the choices that a single price a parameter makes best
+        alike = {
+            name: 1
+            + int(np.argmin([costs[name][rank] + price * size(name, rank) for rank in range(1, len(costs[name]))]))
+            for name in costs
+        }
+        assert parameters(alike) > budget or cost(chosen) <= cost(alike) + 1e-9
+    for name, rank in chosen.items():  # and nothing that would still fit saves anything
+        assert all(
+            costs[name][other] >= costs[name][rank]
+            for other in range(1, len(costs[name]))
+            if size(name, other) - size(name, rank) <= left
+        )
 
 
 @given(st.lists(st.lists(st.floats(0, 1), min_size=1, max_size=9), min_size=1, max_size=4), st.floats(0.01, 1))
@@ -267,7 +279,27 @@ def test_units_kept_are_the_most_important(values, share):
         assert (np.diff(kept[name]) > 0).all()
         dropped = np.setdiff1d(np.arange(len(layer)), kept[name])
         assert all(layer[unit] <= layer[kept[name]].min() for unit in dropped)
-    assert sum(map(len, kept.values())) >= round(share * sum(map(len, values)))
+    n_kept, wanted = sum(map(len, kept.values())), round(share * sum(map(len, values)))
+    assert wanted <= n_kept <= max(wanted, 1) + len(values)  # a layer keeps its best unit in any case
+
+
+def test_layers_that_cost_nothing_to_cut_do_not_take_the_price_away(model):
+    changed = AcousticModel(CONFIG)
+    changed.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        for block in changed.blocks:
+            u, s, v = torch.linalg.svd(block.first.expand.weight, full_matrices=False)
+            block.first.expand.weight.copy_(u[:, :6] * s[:6] @ v[:6])  # its rank is 6
+    ranks = compress(changed.eval(), LowRank(0.75), FEATURES).config.ranks
+    assert all(ranks.get(f"blocks.{index}.first.expand", 6) >= 4 for index in range(CONFIG.n_layers))
+
+
+def test_clips_without_a_frame_are_left_out(model):
+    empty = np.zeros((0, 80), np.float32)
+    smaller = compress(model, PruneUnits(0.5), [empty, *FEATURES])
+    assert smaller.config == compress(model, PruneUnits(0.5), FEATURES).config
+    with pytest.raises(CompressionError, match="speech"):
+        compress(model, PruneUnits(0.5), [empty])
 
 
 @pytest.mark.parametrize("share", [0, -0.5, 1.5])

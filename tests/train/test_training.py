@@ -1,5 +1,6 @@
 import contextlib
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from asr.train.batches import BatchPlan  # noqa: E402
 from asr.train.checkpoint import CheckpointError, average, last_checkpoint, open_checkpoint, save_checkpoint  # noqa: E402
 from asr.train.crf import PhoneTrigram  # noqa: E402
 from asr.train.manifest import Clip, ManifestError, read_manifest  # noqa: E402
+from asr.train.mwer import Heard, mwer_loss  # noqa: E402
 from asr.train.recipe import AugmentConfig, OptimConfig, Recipe, RecipeError, read_recipe  # noqa: E402
 from asr.train.store import FeatureStore, StoreError, StoreWriter, write_index  # noqa: E402
 from asr.train.trainer import Trainer, compute_losses, finish_run, learning_rate_scale  # noqa: E402
@@ -174,8 +176,17 @@ def test_batches_depend_on_seed_and_step_alone(store):
 def test_every_clip_comes_once_an_epoch(store):
     data, targets = store
     plan = BatchPlan(data, targets, make_recipe(), [])
-    n = sum(len(plan.batch(step).lens) for step in range(plan.steps_per_epoch))
-    assert n == 12
+    assert sorted(clip for step in plan._steps(0) for clip in step) == list(range(12))
+    assert sum(len(plan.batch(step).lens) for step in range(plan.steps_per_epoch)) == 12
+
+
+def test_epochs_without_a_clip_are_passed_over(store):
+    data, targets = store
+    plan = BatchPlan(data, targets, make_recipe(repeats={"toy": 0.05}), [])
+    assert any(not plan._steps(epoch) for epoch in range(10))
+    assert all(len(plan.batch(step).lens) for step in range(4))
+    with pytest.raises(ValueError, match="ever visited"):
+        BatchPlan(data, targets, make_recipe(repeats={"toy": 0.0}), [])
 
 
 def test_clips_without_transcript_serve_distillation_only(store):
@@ -326,6 +337,7 @@ def test_log_can_be_drawn(tmp_path, store):
 def test_tempo_keeps_what_is_said_and_changes_how_long_it_takes():
     features = np.repeat(np.arange(100, dtype=np.float32)[:, None], 80, 1)
     for tempo in (0.8, 1.0, 1.25):
+        assert len(change_tempo(np.zeros((70, 80), np.float32), 1.15)) in (60, 61)
         out = change_tempo(features, tempo)
         assert abs(len(out) - len(features) / tempo) <= 2
         assert out[:, 0] == pytest.approx(tempo * np.arange(len(out)), abs=1e-4)
@@ -390,3 +402,74 @@ def test_agreeing_copies_cost_nothing(store):
     batch = BatchPlan(data, targets, recipe, []).batch(0)
     log_probs = torch.randn(batch.n_pairs, batch.features.shape[1] // 2, V).log_softmax(-1).repeat(2, 1, 1)
     assert compute_losses(log_probs, batch, recipe).consistency == pytest.approx(0, abs=1e-6)
+
+
+def test_copies_of_a_clip_are_of_one_speed(tmp_path, store):
+    data, targets = store
+    n_frames = {"clean": 100, "fast": 90}
+    for view, length in n_frames.items():
+        (tmp_path / f"{view}.f16").write_bytes(np.zeros((12 * length, 80), np.float16).tobytes())
+    spans = {view: [(length * i, length) for i in range(12)] for view, length in n_frames.items()}
+    write_index(tmp_path, [stored.clip for stored in data.clips], spans)
+    both = FeatureStore.open(tmp_path, n_phonemes=V)
+    recipe = make_recipe(distill_weight=0.0, consistency_weight=0.5, views=("clean", "fast"))
+    plan = BatchPlan(both, targets, recipe, [])
+    lens = [batch.lens.reshape(2, -1) for batch in map(plan.batch, range(8))]
+    assert all(torch.equal(first, second) for first, second in lens)
+    assert {int(value) for pair in lens for value in pair.flatten()} == {50, 45}
+
+
+def test_steps_of_which_no_text_is_known_are_not_heard(store):
+    data, targets = store
+    batch = BatchPlan(data, targets, make_recipe(distill_weight=0.0), []).batch(0)
+    unknown = replace(batch, texts=[None] * len(batch.texts))
+    log_probs = torch.randn(len(batch.features), batch.features.shape[1] // 2, V).log_softmax(-1)
+    losses = compute_losses(log_probs, unknown, make_recipe(distill_weight=0.0, mwer_weight=1.0))
+    assert math.isfinite(float(losses.total))
+    assert losses.wrong_words == 0
+
+
+def test_what_the_search_hears_is_part_of_the_loss(store):
+    class Ear:
+        def hear(self, log_probs, texts):
+            assert [len(rows) for rows in log_probs] == batch.lens.tolist()
+            return [[Heard((2, 3), 4, 0.0), Heard((4,), 1, 0.0)] for _ in texts]
+
+    data, targets = store
+    recipe = make_recipe(distill_weight=0.0, mwer_weight=2.0)
+    batch = BatchPlan(data, targets, make_recipe(distill_weight=0.0), []).batch(0)
+    log_probs = torch.randn(len(batch.features), batch.features.shape[1] // 2, V).log_softmax(-1).requires_grad_()
+    losses = compute_losses(log_probs, batch, recipe, listener=Ear())
+    assert losses.wrong_words == pytest.approx(2.5 * len(batch.lens) / (float(batch.lens.sum()) / 50))
+    alone = compute_losses(log_probs, batch, make_recipe(distill_weight=0.0))
+    ways = [[Heard((2, 3), 4, 0.0), Heard((4,), 1, 0.0)]] * len(batch.lens)
+    expected = 2.0 * mwer_loss(log_probs, batch.lens, ways) / batch.lens.sum()
+    assert (losses.total - alone.total).item() == pytest.approx(expected.item(), abs=1e-6)
+
+
+def test_a_resumed_run_takes_the_rates_of_its_recipe(tmp_path, store):
+    recipe = make_recipe()
+    train(tmp_path / "run", store, recipe, stop_after=4)
+    slower = replace(recipe, optim=replace(recipe.optim, learning_rate=1e-5, weight_decay=0.5))
+    trainer = Trainer(tmp_path / "run", new_model(), slower, lambda model: {})
+    assert {group["full_rate"] for group in trainer._optimizer.param_groups} == {1e-5}
+    assert max(group["weight_decay"] for group in trainer._optimizer.param_groups) == 0.5
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"chunks": (), "chunk_weights": ()},
+        {"mwer_weight": 1.0, "mwer_scale": -1.0},
+        {"distill_weight": 1.0, "augment": AugmentConfig(tempo=(0.9, 1.1))},
+    ],
+)
+def test_recipes_that_cannot_work_are_refused(changes):
+    with pytest.raises(RecipeError):
+        make_recipe(**changes)
+
+
+@pytest.mark.parametrize("changes", [{"tempo": (0.0, 1.0)}, {"warp": (1.2, 0.9)}])
+def test_ranges_that_cannot_be_are_refused(changes):
+    with pytest.raises(RecipeError, match=r"augment\."):
+        AugmentConfig(**changes)
