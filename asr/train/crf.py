@@ -98,7 +98,7 @@ def log_partition(log_probs: Tensor, lens: Tensor, trigram: PhoneTrigram) -> Ten
 
 
 class _LogPartition(torch.autograd.Function):
-    """Forward-backward, written out: a fifth of the time that automatic differentiation of the forward pass takes."""
+    """Forward-backward, written out: half of the time that automatic differentiation of the forward pass takes."""
 
     @staticmethod
     def forward(ctx: Any, log_probs: Tensor, lens: Tensor, trigram: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ from asr.train.crf import PhoneTrigram, crf_loss
 from asr.train.mwer import Listener, expected_errors, mwer_loss
 from asr.train.recipe import OptimConfig, Recipe
 
-FRAMES_PER_S = 50
+ENCODER_FRAMES_PER_S = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def compute_losses(
         ways = listener.hear(frames, [batch.texts[clip] or "" for clip in said])
         n_frames = batch.lens[said].sum()
         mwer = mwer_loss(log_probs[said], batch.lens[said], ways) / n_frames
-        wrong = expected_errors(ways) / (float(n_frames) / FRAMES_PER_S)
+        wrong = expected_errors(ways) / (float(n_frames) / ENCODER_FRAMES_PER_S)
     total = (
         recipe.ctc_weight * ctc + recipe.distill_weight * distill + recipe.crf_weight * crf
         + recipe.consistency_weight * consistency + recipe.mwer_weight * mwer
@@ -227,7 +227,7 @@ class Trainer:
         if bool(torch.isfinite(norm)):
             self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
-        rate = float(batch.lens.sum()) / FRAMES_PER_S / (time.monotonic() - started)
+        rate = float(batch.lens.sum()) / ENCODER_FRAMES_PER_S / (time.monotonic() - started)
         parts = {
             "ctc": losses.ctc, "distill": losses.distill, "crf": losses.crf, "consistency": losses.consistency,
             "wrong_words": losses.wrong_words,
