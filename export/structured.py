@@ -98,7 +98,9 @@ def drop_blocks(model: AcousticModel, config: DropBlocks, features: Sequence[Flo
 
 
 def _without_block(model: AcousticModel, index: int) -> AcousticModel:
-    made = AcousticModel(replace(model.config, n_layers=model.config.n_layers - 1)).eval()
+    still_open = tuple(number - (number > index) for number in model.config.open_blocks if number != index)
+    config = replace(model.config, n_layers=model.config.n_layers - 1, open_blocks=still_open)
+    made = AcousticModel(config).eval()
     made.load_state_dict(_renumbered(model.state_dict(), index))
     return made
 

@@ -158,15 +158,21 @@ class ChunkConvolution(nn.Module):
 
 
 class ConformerBlock(nn.Module):
-    """Half feed-forward, attention, convolution, half feed-forward, norm."""
+    """Half feed-forward, attention, convolution, half feed-forward, norm.
 
-    def __init__(self, d_model: int, n_heads: int, d_ff: int, kernel: int, attention_width: int | None = None) -> None:
+    An open block has no norm at its end: it adds to its input and does nothing else to it.
+    """
+
+    def __init__(
+        self, d_model: int, n_heads: int, d_ff: int, kernel: int, attention_width: int | None = None, *,
+        is_open: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.first = FeedForward(d_model, d_ff)
         self.attention = ChunkAttention(d_model, n_heads, attention_width)
         self.convolution = ChunkConvolution(d_model, kernel)
         self.second = FeedForward(d_model, d_ff)
-        self.norm = nn.LayerNorm(d_model)
+        self.norm = nn.Identity() if is_open else nn.LayerNorm(d_model)
 
     def _close(self, x: Tensor) -> Tensor:
         out: Tensor = self.norm(x + 0.5 * self.second(x))

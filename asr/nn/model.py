@@ -54,12 +54,18 @@ class EncoderConfig:
     """Feed-forward layers narrower than `d_ff`, by the module's name: `blocks.0.first`."""
     ranks: Mapping[str, int] = field(default_factory=dict)
     """Linear layers split into two factors of this rank, by the module's name: `blocks.0.first.expand`."""
+    open_blocks: tuple[int, ...] = ()
+    """Blocks of a conformer that have no norm at their end, as those put into a trained network (`deepened`)."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "open_blocks", tuple(self.open_blocks))
         if self.architecture not in ARCHITECTURES:
             raise ValueError(f"architecture is {self.architecture!r}, expected one of {', '.join(ARCHITECTURES)}")
         if (self.architecture == "transformer") != (self.kernel == 1):
             raise ValueError(f"kernel is {self.kernel}: expected 1 for a transformer, more for a conformer")
+        n_open = self.n_layers if self.architecture == "conformer" else 0
+        if any(not 0 <= block < n_open for block in self.open_blocks):
+            raise ValueError(f"open_blocks is {self.open_blocks}: expected blocks of a conformer, below {n_open}")
 
     @property
     def attention_width(self) -> int:
@@ -85,7 +91,7 @@ class AcousticModel(nn.Module):
         super().__init__()
         self.config = config
         self.frontend = _make_frontend(config)
-        self.blocks = nn.ModuleList(_make_block(config) for _ in range(config.n_layers))
+        self.blocks = nn.ModuleList(_make_block(config, number) for number in range(config.n_layers))
         ends_with_norm = config.architecture == "conformer"
         self.norm = nn.Identity() if ends_with_norm else nn.LayerNorm(config.d_model)
         self.head = nn.Linear(config.d_model, config.vocab_size)
@@ -200,9 +206,12 @@ def _make_frontend(config: EncoderConfig) -> Frontend:
     return ConvFrontend(config.n_mels, config.d_model)
 
 
-def _make_block(config: EncoderConfig) -> Block:
+def _make_block(config: EncoderConfig, number: int) -> Block:
     if config.architecture == "conformer":
-        return ConformerBlock(config.d_model, config.n_heads, config.d_ff, config.kernel, config.attention_width)
+        return ConformerBlock(
+            config.d_model, config.n_heads, config.d_ff, config.kernel, config.attention_width,
+            is_open=number in config.open_blocks,
+        )  # fmt: skip
     return TransformerBlock(config.d_model, config.n_heads, config.d_ff, config.attention_width)
 
 

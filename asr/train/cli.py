@@ -45,6 +45,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     _add_trigram(commands.add_parser("trigram", help="estimate the phoneme trigram that CTC-CRF training needs"))
     _add_run(commands.add_parser("run", help="train; goes on from the last checkpoint of the run"))
     _add_average(commands.add_parser("average", help="weighted mean of two checkpoints, such as a run and its seed"))
+    _add_deepen(commands.add_parser("deepen", help="put blocks into a trained network, which says the same at first"))
     _add_calibrate(commands.add_parser("calibrate", help="fit the confidence of words on transcribed clips"))
     _add_evaluate(commands.add_parser("evaluate", help="word error rate of a checkpoint, streamed, before export"))
     return parser.parse_args(argv)
@@ -114,6 +115,13 @@ def _add_average(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--other", type=Path, required=True)
     parser.add_argument("--other-share", type=float, default=0.3, help="weight of the other, 0 to 1 (%(default)s)")
+    parser.add_argument("--left-context", type=int, help="encoder frames of left context that the result has")
+    parser.add_argument("--out", type=Path, required=True)
+
+
+def _add_deepen(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--after", type=int, nargs="+", required=True, help="blocks to put another one behind, from 0")
     parser.add_argument("--left-context", type=int, help="encoder frames of left context that the result has")
     parser.add_argument("--out", type=Path, required=True)
 
@@ -289,6 +297,20 @@ def run_average(args: argparse.Namespace) -> None:
     print(f"wrote {args.out}")
 
 
+def run_deepen(args: argparse.Namespace) -> None:
+    """Write a checkpoint with more blocks that says the same."""
+    from asr.nn.model import with_left_context
+    from asr.train.checkpoint import open_checkpoint, write_model
+    from asr.train.deepen import deepened
+
+    model = deepened(open_checkpoint(args.checkpoint).model(), args.after)
+    if args.left_context is not None:
+        model = with_left_context(model, args.left_context)
+    args.out.mkdir(parents=True, exist_ok=True)
+    write_model(args.out, model, 0)
+    print(f"wrote {args.out}: {model.config.n_layers} blocks")
+
+
 def run_calibrate(args: argparse.Namespace) -> None:
     """Print the fitted weights as JSON, and how good they are."""
     from asr.train.calibrate import calibrate
@@ -338,6 +360,7 @@ COMMANDS = {
     "trigram": run_trigram,
     "run": run_run,
     "average": run_average,
+    "deepen": run_deepen,
     "calibrate": run_calibrate,
     "evaluate": run_evaluate,
 }

@@ -14,6 +14,7 @@ from small_encoder import CONFIG, make_features, small_model  # noqa: E402
 
 from asr.nn.model import AcousticModel, EncoderConfig  # noqa: E402
 from asr.train.checkpoint import Checkpoint, write_model  # noqa: E402
+from asr.train.deepen import deepened  # noqa: E402
 from asr.train.evaluate import streamed_log_probs  # noqa: E402
 from export.cli import main  # noqa: E402
 from export.compress import (  # noqa: E402
@@ -179,6 +180,12 @@ def test_the_block_that_does_least_goes(model, fewer_blocks):
     assert min(costs) < 0.99 * max(costs)
     best = shorter[int(np.argmin(costs))].state_dict()
     assert all(torch.equal(values, best[name]) for name, values in fewer_blocks.state_dict().items())
+
+
+def test_blocks_put_in_and_not_trained_are_the_first_to_go(model):
+    shorter = compress(deepened(model, [0, 1]).eval(), DropBlocks(2), FEATURES)
+    assert shorter.config == model.config
+    assert np.array_equal(log_probs(shorter), log_probs(model))
 
 
 def test_more_parts_than_there_are_cannot_go(model):

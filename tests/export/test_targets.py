@@ -21,8 +21,9 @@ from asr.audio import open_audio  # noqa: E402
 from asr.bundle import Bundle, FileInfo, sha256_of  # noqa: E402
 from asr.errors import BundleError, BundleFileError, ChunkSizeError, MissingDependencyError, OptionError  # noqa: E402
 from asr.onnx_encoder import OnnxEncoder  # noqa: E402
+from asr.train.deepen import deepened  # noqa: E402
 from export.cli import main  # noqa: E402
-from export.onnx_graph import CONFIG_KEY  # noqa: E402
+from export.onnx_graph import CONFIG_KEY, export_encoder  # noqa: E402
 from export.quantize import Int8Dynamic, Int8Weights, quantize_encoder  # noqa: E402
 from export.ranges import read_features  # noqa: E402
 from export.targets.base import MARKER  # noqa: E402
@@ -84,6 +85,18 @@ def test_float_weights_come_back_as_they_were(opened):
     model, expected = encoder_model(opened(plain_graph())), small_model()
     assert model.config == expected.config
     for name, values in expected.state_dict().items():
+        assert torch.equal(model.state_dict()[name], values), name
+
+
+def test_a_deepened_network_comes_back(opened, tmp_path):
+    deep = deepened(small_model(), [0, 1]).eval()
+    with torch.no_grad():
+        for parameter in deep.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    export_encoder(deep, tmp_path / "deep.onnx")
+    model = encoder_model(opened(tmp_path / "deep.onnx"))
+    assert model.config == deep.config
+    for name, values in deep.state_dict().items():
         assert torch.equal(model.state_dict()[name], values), name
 
 
