@@ -1,9 +1,9 @@
 """The streaming encoder as an ONNX graph: feature chunk and state in, log-probabilities and state out.
 
-The graph obeys the streaming CTC contract of sherpa-onnx (zipformer2, states packed into one layer): input `x`
-(N, T, 80) and eight states, output `log_probs` (N, T_out, V) and the new states in the same order, all bound by
-position; metadata says how large the states are and how much look-ahead a chunk needs. T is free, so one file serves
-every chunk size. No other file of `asr` imports onnxruntime.
+The graph obeys the streaming CTC contract of sherpa-onnx (zipformer2): input `x` (N, T, 80) and states, six for each
+layer and two more, output `log_probs` (N, T_out, V) and the new states in the same order, all bound by position;
+metadata says how large the states are and how much look-ahead a chunk needs. T is free, so one file serves every chunk
+size. No other file of `asr` imports onnxruntime.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ SUBSAMPLING_FACTOR = 2
 N_MELS = 80
 LOOK_AHEAD_KEY = "sottovoce_look_ahead"
 """Metadata: of how many output frames of the look-ahead `LOOK_AHEAD_STATE` carries log-probabilities; none without."""
+MOST_LAYERS = 64
 LOOK_AHEAD_STATE = 1
 """Place among the states of the one whose first numbers they are."""
 EncoderState = tuple[npt.NDArray[Any], ...]
@@ -144,26 +145,28 @@ def _look_ahead(path: str | Path, found: Mapping[str, str], carrier: Any) -> int
 
 
 def _expected_states(meta: Mapping[str, int]) -> list[tuple[str, list[int | None]]]:
-    """Dtype and shape of the eight states in order, None for the batch axis."""
+    """Dtype and shape of the states in order, None for the batch axis."""
     left, width = meta["left_context_len"], meta["encoder_dims"]
     value = [left, None, meta["value_head_dims"] * meta["num_heads"]]
     conv = [None, width, meta["cnn_module_kernels"] // 2]
-    return [
+    layer: list[tuple[str, list[int | None]]] = [
         ("float32", [left, None, meta["query_head_dims"] * meta["num_heads"]]),  # cached_key
         ("float32", [1, None, left, 3 * width // 4]),  # cached_nonlin_attn
         ("float32", value),  # cached_val1
         ("float32", value),  # cached_val2
         ("float32", conv),  # cached_conv1
         ("float32", conv),  # cached_conv2
-        ("float32", [None, 128, 3, 19]),  # embed_states
-        ("int64", [None]),  # processed_lens
     ]
+    last: list[tuple[str, list[int | None]]] = [("float32", [None, 128, 3, 19]), ("int64", [None])]
+    return [*layer * meta["num_encoder_layers"], *last]  # then embed_states, processed_lens
 
 
 def _check_graph(path: str | Path, inputs: Sequence[Any], outputs: Sequence[Any], meta: Mapping[str, int]) -> None:
     states = _expected_states(meta)
-    if meta["num_encoder_layers"] != 1:
-        raise BundleFileError(f"{path}: expected 1 packed layer, found {meta['num_encoder_layers']}")
+    if not 1 <= meta["num_encoder_layers"] <= MOST_LAYERS:
+        raise BundleFileError(
+            f"{path}: num_encoder_layers: expected 1 to {MOST_LAYERS}, found {meta['num_encoder_layers']}"
+        )
     _check_nodes(f"{path}: inputs", [("float32", [None, None, N_MELS]), *states], inputs)
     _check_nodes(f"{path}: outputs", [("float32", [None, None, len(PHONEMES)]), *states], outputs, open_states=True)
 

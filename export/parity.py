@@ -12,7 +12,7 @@ import torch
 from asr.nn.model import AcousticModel
 from asr.train.prepare import windows
 from asr.types import FloatArray
-from export.onnx_graph import STATE_NAMES, initial_states
+from export.onnx_graph import initial_states, state_names
 from lm.neural import NeuralScorer
 from lm.train.fofe import Adapter, LanguageModel
 
@@ -47,7 +47,7 @@ def run_onnx(path: str | Path, model: AcousticModel, features: FloatArray, chunk
     states = [state.numpy() for state in initial_states(model.config)]
     out = []
     for window in windows(features, chunk_frames, 2 * model.config.look_ahead):
-        feed = {"x": window[None], **dict(zip(STATE_NAMES, states, strict=True))}
+        feed = {"x": window[None], **dict(zip(state_names(model.config), states, strict=True))}
         log_probs, *states = session.run(None, feed)
         out.append(log_probs[0])
     return np.concatenate(out)

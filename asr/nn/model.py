@@ -2,8 +2,8 @@
 
 State of a stream (`EncoderState`), all zeros at the start:
 
-    key, value  (B, L, H, left, A/H)  keys and values of the last `left` encoder frames; A is `attention_width`
-    conv        (B, L*D, K//2)        gated inputs of the depthwise convolutions; nothing where K is 1
+    key, value  of each block, (B, H, left, A/H): of the last `left` encoder frames; A is `attention_width`
+    conv        of each block, (B, D, K//2): gated inputs of the depthwise convolution; nothing where K is 1
     frontend    (B, c*F)              the last `c` feature frames, less what the front end puts before a stream
     n_frames    (B,) int64            encoder frames so far: which cache slots are filled, and where positions are
 """
@@ -77,9 +77,9 @@ class EncoderConfig:
 class EncoderState:
     """What a stream carries from chunk to chunk; shapes in the module's docstring."""
 
-    key: Tensor
-    value: Tensor
-    conv: Tensor
+    key: tuple[Tensor, ...]
+    value: tuple[Tensor, ...]
+    conv: tuple[Tensor, ...]
     frontend: Tensor
     n_frames: Tensor
 
@@ -154,11 +154,12 @@ class AcousticModel(nn.Module):
     def initial_state(self, batch: int = 1) -> EncoderState:
         """The state before the first chunk: zeros."""
         c = self.config
-        cache = (batch, c.n_layers, c.n_heads, c.left_context, c.attention_width // c.n_heads)
+        cache = (batch, c.n_heads, c.left_context, c.attention_width // c.n_heads)
+        blocks = range(c.n_layers)
         return EncoderState(
-            key=torch.zeros(cache),
-            value=torch.zeros(cache),
-            conv=torch.zeros(batch, c.n_layers * c.d_model, c.kernel // 2),
+            key=tuple(torch.zeros(cache) for _ in blocks),
+            value=tuple(torch.zeros(cache) for _ in blocks),
+            conv=tuple(torch.zeros(batch, c.d_model, c.kernel // 2) for _ in blocks),
             frontend=torch.zeros(batch, self.frontend.context * c.n_mels),
             n_frames=torch.zeros(batch, dtype=torch.int64),
         )
@@ -179,17 +180,13 @@ class AcousticModel(nn.Module):
         chunk = x.shape[1] - ahead
         age = left - 1 - torch.arange(left + x.shape[1], device=x.device)  # of a cache slot; negative inside the window
         mask = age[None] < state.n_frames[:, None]  # (B, left + W)
-        keys, values = state.key.unbind(1), state.value.unbind(1)
-        convs = state.conv.split(config.d_model, 1)
         new: list[tuple[Tensor, Tensor, Tensor]] = []
-        for block, key, value, conv in zip(self._typed_blocks(), keys, values, convs, strict=True):
+        for block, key, value, conv in zip(self._typed_blocks(), state.key, state.value, state.conv, strict=True):
             x, *caches = block.step(x, key, value, conv, mask, ahead)
             new.append((caches[0], caches[1], caches[2]))
         keys, values, convs = zip(*new, strict=True)
         last = features[:, 2 * chunk : 2 * chunk + front.context].flatten(1) - front.before
-        after = EncoderState(
-            torch.stack(keys, 1), torch.stack(values, 1), torch.cat(convs, 1), last, state.n_frames + chunk
-        )
+        after = EncoderState(keys, values, convs, last, state.n_frames + chunk)
         return self._log_probs(x), after
 
 

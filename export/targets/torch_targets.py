@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from asr.bundle import Bundle
-from export.onnx_graph import STATE_NAMES, PackedStep, initial_states
+from export.onnx_graph import PackedStep, initial_states, state_names
 from export.targets.base import Target, need
 from export.targets.description import PHONEME_LOOP, contract, describe_target
 from export.targets.weights import encoder_model
@@ -68,8 +68,8 @@ _COREML_NOTES = (
 )
 
 
-_UNUSED = ("cached_key_0", "cached_nonlin_attn_0")
-_UNUSED_WITHOUT_CONVOLUTIONS = ("cached_conv1_0", "cached_conv2_0")
+_UNUSED = ("cached_key_", "cached_nonlin_attn_")
+_UNUSED_WITHOUT_CONVOLUTIONS = ("cached_conv1_", "cached_conv2_")
 
 
 class NarrowStep(nn.Module):
@@ -81,7 +81,8 @@ class NarrowStep(nn.Module):
     def __init__(self, step: PackedStep, unused: Sequence[str] = ()) -> None:
         super().__init__()
         self.step = step
-        self.kept = [place for place, name in enumerate(STATE_NAMES) if name not in unused]
+        names = state_names(step.model.config)
+        self.kept = [place for place, name in enumerate(names) if name not in unused]
 
     def forward(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         """As `PackedStep.forward`."""
@@ -171,11 +172,13 @@ def write_coreml(bundle: Bundle, out: Path, chunk_ms: int) -> None:
     """Fill the folder `out` with `encoder.mlpackage`; only a Mac or a phone can run it, so its structure is checked."""
     tool = need("coremltools", "coreml")
     step, (window, *states, n_frames) = fixed_step(bundle, chunk_ms)
-    unused = _UNUSED if step.has_convolutions else _UNUSED + _UNUSED_WITHOUT_CONVOLUTIONS
+    kinds = _UNUSED if step.has_convolutions else _UNUSED + _UNUSED_WITHOUT_CONVOLUTIONS
+    all_names = state_names(step.model.config)
+    unused = [name for name in all_names if name.startswith(kinds)]
     shapes = contract(bundle, chunk_ms, counter="int32", unused=unused)
     names = [tensor.name for tensor in shapes.states]
     narrow = NarrowStep(step, unused).eval()
-    kept = [state for name, state in zip(STATE_NAMES, states, strict=False) if name in names]
+    kept = [state for name, state in zip(all_names, states, strict=False) if name in names]
     with _quiet(), torch.no_grad():
         program = torch.export.export(narrow, (window, *kept, n_frames.to(torch.int32)))
         model = tool.convert(

@@ -13,7 +13,7 @@ from asr.nn.model import AcousticModel, EncoderConfig  # noqa: E402
 from asr.onnx_encoder import LOOK_AHEAD_KEY, OnnxEncoder  # noqa: E402
 from asr.train.checkpoint import write_model  # noqa: E402
 from export.cli import main  # noqa: E402
-from export.onnx_graph import STATE_NAMES, export_encoder, initial_states, set_metadata  # noqa: E402
+from export.onnx_graph import export_encoder, initial_states, set_metadata, state_names  # noqa: E402
 from export.parity import compare, run_onnx, run_torch  # noqa: E402
 from export.quantize import Int8Weights, quantize_encoder  # noqa: E402
 from lm.phones import PHONEMES, write_tokens  # noqa: E402
@@ -63,15 +63,20 @@ def metadata_of(path):
 
 
 def sherpa_state_shapes(meta, batch):
-    """Shapes as sherpa-onnx computes them from the metadata of a zipformer2 CTC model, for one stack of one layer."""
+    """Shapes as sherpa-onnx computes them from the metadata of a zipformer2 CTC model, for one stack of layers."""
     number = {key: int(value) for key, value in meta.items() if value.isdecimal()}
     left, width, heads = number["left_context_len"], number["encoder_dims"], number["num_heads"]
     value = (left, batch, number["value_head_dims"] * heads)
     conv = (batch, width, number["cnn_module_kernels"] // 2)
-    return [
-        (left, batch, number["query_head_dims"] * heads), (1, batch, left, 3 * width // 4), value, value, conv, conv,
-        (batch, 128, 3, 19), (batch,),
-    ]  # fmt: skip
+    layer = [
+        (left, batch, number["query_head_dims"] * heads),
+        (1, batch, left, 3 * width // 4),
+        value,
+        value,
+        conv,
+        conv,
+    ]
+    return [*layer * number["num_encoder_layers"], (batch, 128, 3, 19), (batch,)]
 
 
 @pytest.mark.parametrize("chunk_ms", [320, 640, 1280])
@@ -89,22 +94,24 @@ def test_a_batch_equals_its_rows(model, graph_path):
     session = onnxruntime.InferenceSession(str(graph_path), providers=["CPUExecutionProvider"])
     windows = np.random.default_rng(1).normal(-7, 4, (4, 3, 32 + 2 * LOOK_AHEAD, 80)).astype(np.float32)
 
+    names = state_names(model.config)
+
     def stream(rows):
         states, out = [state.numpy() for state in initial_states(model.config, len(rows))], []
         for window in windows[:, rows]:
-            log_probs, *states = session.run(None, {"x": window, **dict(zip(STATE_NAMES, states, strict=True))})
+            log_probs, *states = session.run(None, {"x": window, **dict(zip(names, states, strict=True))})
             out.append(log_probs)
         return [np.concatenate(out, 1), *states]
 
     together = stream([0, 1, 2])
     assert together[-1].tolist() == [4 * 16] * 3
-    batch_axes = [0, 1, 1, 1, 1, 0, 0, 0, 0]
+    batch_axes = [0, *[1, 1, 1, 1, 0, 0] * model.config.n_layers, 0, 0]
     for row in range(3):
         for axis, batch, single in zip(batch_axes, together, stream([row]), strict=True):
             assert np.allclose(batch.take([row], axis), single, atol=1e-5)
 
 
-def test_metadata_and_shapes_are_what_sherpa_onnx_computes(graph_path):
+def test_metadata_and_shapes_are_what_sherpa_onnx_computes(graph_path, model):
     meta = metadata_of(graph_path)
     assert meta["model_type"] == "zipformer2"
     assert (meta["T"], meta["decode_chunk_len"]) == (str(64 + 2 * LOOK_AHEAD), "64")
@@ -114,19 +121,21 @@ def test_metadata_and_shapes_are_what_sherpa_onnx_computes(graph_path):
     assert outputs[0].shape == ["N", "T_out", len(PHONEMES)]
     expected = sherpa_state_shapes(meta, "N")
     for nodes, prefix in ((inputs[1:], ""), (outputs[1:], "new_")):
-        assert [node.name for node in nodes] == [prefix + name for name in STATE_NAMES]
+        assert [node.name for node in nodes] == [prefix + name for name in state_names(model.config)]
         assert [tuple(node.shape) for node in nodes] == expected
-        assert [node.type for node in nodes] == ["tensor(float)"] * 7 + ["tensor(int64)"]
+        assert [node.type for node in nodes] == ["tensor(float)"] * (len(nodes) - 1) + ["tensor(int64)"]
 
 
 def test_unused_states_are_passed_on(graph_path, model):
     session = onnxruntime.InferenceSession(str(graph_path), providers=["CPUExecutionProvider"])
     rng = np.random.default_rng(2)
     states = [rng.normal(size=s.shape).astype(np.float32) for s in initial_states(model.config)[:-1]]
-    feed = dict(zip(STATE_NAMES, [*states, np.array([5])], strict=True))
-    after = dict(zip(STATE_NAMES, session.run(None, {"x": make_features(40)[None], **feed})[1:], strict=True))
+    names = state_names(model.config)
+    feed = dict(zip(names, [*states, np.array([5])], strict=True))
+    after = dict(zip(names, session.run(None, {"x": make_features(40)[None], **feed})[1:], strict=True))
     has_convolutions = model.config.kernel > 1
-    for name in ("cached_key_0", *(() if has_convolutions else STATE_NAMES[4:6])):
+    unused = ("cached_key_", *(() if has_convolutions else ("cached_conv1_", "cached_conv2_")))
+    for name in ("cached_nonlin_attn_1", *(name for name in names if name.startswith(unused))):
         assert np.array_equal(after[name], feed[name])
     ahead = "cached_nonlin_attn_0"
     used = LOOK_AHEAD * len(PHONEMES)
@@ -166,7 +175,7 @@ def test_the_engine_accepts_it(path, model, request):
     path = request.getfixturevalue(path)
     encoder = OnnxEncoder(path)
     assert encoder.look_ahead_frames == 2 * LOOK_AHEAD
-    assert [spec.name for spec in encoder.state_spec] == list(STATE_NAMES)
+    assert [spec.name for spec in encoder.state_spec] == state_names(model.config)
     features = make_features(64 + 2 * LOOK_AHEAD)
     state, rows = encoder.initial_state(), []
     for start in (0, 32):

@@ -122,7 +122,8 @@ def test_a_stream_may_cross_the_turn_of_positions():
     features = torch.randn(1, 128, 80)
     state = model.initial_state()
     state.n_frames.fill_(1500 - 24)
-    state.key.normal_()
+    for key in state.key:
+        key.normal_()
     steps = []
     for start in range(0, 128 - 6, 16):
         log_probs, state = model.step(features[:, start : start + 16 + 6], state)
