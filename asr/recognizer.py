@@ -15,6 +15,7 @@ from asr.bundle import FEATURES, SAMPLE_RATE_HZ, Bundle
 from asr.decoder import create_search
 from asr.errors import BundleFileError, ChunkSizeError, OptionError
 from asr.language import Language
+from asr.memory import release_memory
 from asr.stream import Stream, StreamSettings
 from asr.types import Result, Seconds
 from lm.vocabulary import SPECIAL_WORDS
@@ -71,6 +72,7 @@ class Recognizer:
         self._encoder = OnnxEncoder(self.bundle.file("encoder.onnx"), n_threads)
         self._check_encoder()
         self._language = Language(self.bundle, adapters, beam_size=beam_size)
+        release_memory()  # unpacking the networks leaves more free memory behind than they take
 
     @property
     def n_words(self) -> int:

@@ -22,6 +22,7 @@ from asr.decoder import PathWord, Search
 from asr.endpoint import EndpointConfig, is_endpoint
 from asr.errors import AudioValueError, StreamFinishedError
 from asr.features import N_MELS, SILENCE_LOG_MEL, FeatureStream
+from asr.memory import release_memory
 from asr.types import FloatArray, Partial, Result, Seconds, Word
 
 if TYPE_CHECKING:  # onnxruntime is slow to import, and `import asr` must not be
@@ -189,6 +190,7 @@ class Stream:
         if self._is_endpoint():
             self._commit(self._search.finish())
             self._utterance = len(self._words)
+            release_memory()
 
     def _is_endpoint(self) -> bool:
         first_frame = self._words.start_frame(self._utterance)
