@@ -28,7 +28,7 @@ def test_block_runs(number, monkeypatch, capsys):
 
 @pytest.mark.parametrize("clip", sorted((ROOT / "examples").glob("*.flac")), ids=lambda path: path.stem)
 def test_example_recordings(clip):
-    """Real speech, streamed in odd slices, gives what the whole file gives: the words that are said, but for one at most."""
+    """Real speech, streamed in odd slices, gives what the whole file gives: what is said, but for one word at most."""
     import soundfile
 
     samples, rate = soundfile.read(clip, dtype="float32")
