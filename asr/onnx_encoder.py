@@ -28,9 +28,10 @@ SUBSAMPLING_FACTOR = 2
 N_MELS = 80
 LOOK_AHEAD_KEY = "sottovoce_look_ahead"
 """Metadata: of how many output frames of the look-ahead `LOOK_AHEAD_STATE` carries log-probabilities; none without."""
-MOST_LAYERS = 64
 LOOK_AHEAD_STATE = 1
 """Place among the states of the one whose first numbers they are."""
+MOST_LAYERS = 64
+"""That a graph may say it has: more are taken for damage."""
 EncoderState = tuple[npt.NDArray[Any], ...]
 
 _METADATA = (

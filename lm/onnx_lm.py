@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from onnxruntime import RunOptions
 
 ADAPTER_VERSION = 1
+_SHARED = ("embedding", "embedding_scale")
+"""Arrays of `lm.bin` that the scorer reads, too."""
 BATCH = 32
 """Contexts in one run of the graph: bounds the memory that a long stream's largest batch leaves behind."""
 
@@ -47,7 +49,12 @@ class OnnxLanguageModel:
         options.enable_mem_pattern = False
         options.enable_cpu_mem_arena = False  # batches are small and of every size: an arena would only grow with them
         options.log_severity_level = 3
+        self._shared = [  # mapped here already; the session reads them where they are, and must not outlive them
+            onnxruntime.OrtValue.ortvalue_from_numpy(self.model.file.arrays[name]) for name in _SHARED
+        ]
         try:
+            for name, value in zip(_SHARED, self._shared, strict=True):
+                options.add_initializer(name, value)
             self._session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's exceptions share no base but this
             raise LanguageModelError(f"{graph}: onnxruntime cannot load it: {error}") from None

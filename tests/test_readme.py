@@ -7,7 +7,6 @@ import pytest
 
 import asr
 from asr.bundle import BundleNotFoundError, default_bundle_path
-from asr.metrics import count_word_errors
 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
@@ -26,9 +25,28 @@ def test_block_runs(number, monkeypatch, capsys):
         assert capsys.readouterr().out.strip() == expected
 
 
-@pytest.mark.parametrize("clip", sorted((ROOT / "examples").glob("*.flac")), ids=lambda path: path.stem)
+EXAMPLES = sorted((ROOT / "examples").glob("*.flac"))
+WRONG = {"letter": "hears island for eyelid since the release of six blocks"}
+"""Recordings that the embedded model gets wrong. Strict: the entry must go when the model gets them right."""
+
+
+@pytest.mark.parametrize(
+    "clip",
+    [
+        pytest.param(
+            clip, marks=[pytest.mark.xfail(strict=True, reason=WRONG[clip.stem])] if clip.stem in WRONG else []
+        )
+        for clip in EXAMPLES
+    ],
+    ids=lambda path: path.stem,
+)
 def test_example_recordings(clip):
-    """Real speech, streamed in odd slices, gives what the whole file gives: what is said, but for one word at most."""
+    """Real speech gives the words that are said in it."""
+    assert asr.Recognizer().transcribe(clip).text == clip.with_suffix(".txt").read_text().strip()
+
+
+@pytest.mark.parametrize("clip", EXAMPLES, ids=lambda path: path.stem)
+def test_odd_slices_give_what_the_whole_file_gives(clip):
     import soundfile
 
     samples, rate = soundfile.read(clip, dtype="float32")
@@ -37,8 +55,6 @@ def test_example_recordings(clip):
     for start in range(0, len(samples), 3777):
         stream.accept(samples[start : start + 3777], rate)
     result = stream.finish()
-    assert result.text == recognizer.transcribe(clip).text
-    errors = count_word_errors(clip.with_suffix(".txt").read_text().strip(), result.text)
-    assert errors.substitutions + errors.insertions + errors.deletions <= 1
+    assert result == recognizer.transcribe(clip)
     assert all(a.end <= b.start + 1e-9 for a, b in zip(result.words, result.words[1:], strict=False))
     assert all(0 <= word.start < word.end <= result.duration for word in result.words)

@@ -1,7 +1,9 @@
 """The neural language model at run time: against torch, its scorers against each other, and files that do not fit."""
 
+import gc
 import math
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from toy_neural import CONFIG, WORDS, BigramScorer, V, W, make_adapter, make_trained  # noqa: E402
 
+from asr.bundle import Bundle  # noqa: E402
 from export.language_model import write_language_model  # noqa: E402
 from export.parity import compare_language_models  # noqa: E402
 from lm.arrayfile import ArrayFileError, open_array_file, write_array_file  # noqa: E402
@@ -32,6 +35,20 @@ def copy(neural_folder, tmp_path):
 
 
 # --- against torch --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the system does not list mappings")
+def test_the_table_lies_in_memory_once(tmp_path):
+    for name in ("lm.onnx", "lm.bin"):
+        shutil.copy(Bundle.open().file(name), tmp_path / name)
+    model = OnnxLanguageModel(tmp_path / "lm.onnx", tmp_path / "lm.bin")
+    contexts = np.arange(4 * model.model.context).reshape(4, -1) + 3
+    first = model._run(contexts, None)
+    ranges = [line.split()[0] for line in Path("/proc/self/maps").read_text().splitlines() if str(tmp_path) in line]
+    mapped = sum(int(end, 16) - int(start, 16) for start, end in (each.split("-") for each in ranges))
+    assert mapped < 1.3 * (tmp_path / "lm.bin").stat().st_size
+    gc.collect()  # the session reads what the model has mapped: it must still be there
+    assert np.array_equal(model._run(contexts, None), first)
 
 
 @pytest.mark.parametrize("changes", [{}, {"activation": "gelu"}, {"layers": 1, "window": 4, "factors": (0.7,)}])
