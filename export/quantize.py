@@ -30,14 +30,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import onnx
+import torch
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from asr.nn.rounding import BLOCK_SIZE, fit_blocks
+from asr.types import FloatArray
 from export.ranges import METHODS, Ranges, activation_ranges
 
 Scheme = Literal["float32", "int8", "int8-dynamic", "int8-static", "int4"]
 MIXABLE: tuple[Scheme, ...] = ("float32", "int8", "int8-dynamic", "int4")
-BLOCK_SIZE = 32
+CONTRIB = "com.microsoft"
 
 
 class QuantizationError(ValueError):
@@ -87,7 +91,9 @@ class Int8Static:
 
 @dataclass(frozen=True, slots=True)
 class Int4Weights:
-    """Symmetric 4-bit weights, one float32 scale for each block of inputs of an output channel; float32 arithmetic.
+    """Symmetric 4-bit weights, one float16 scale for each block of inputs of an output channel; float32 arithmetic.
+
+    A network that was trained to have such weights (`weight_bits` of a recipe) is exactly what it was in training.
 
     Raises:
         QuantizationError: a block size that MatMulNBits does not have.
@@ -154,7 +160,7 @@ class Layer:
             return 4 * size
         if scheme == "int4" and not self.is_convolution:
             n_blocks = n_outputs * ceil(self.shape[0] / block_size)
-            return n_blocks * (block_size // 2 + 4)
+            return n_blocks * (block_size // 2 + 2)
         return size + 4 * n_outputs
 
     @property
@@ -332,27 +338,60 @@ def _static_nodes(node: NodeProto, axis: int) -> list[NodeProto]:
 
 
 def _int4_weights(model: ModelProto, layers: Sequence[Layer], config: QuantizationConfig) -> ModelProto:
-    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+    """Products become MatMulNBits, which takes its weights in four bits and computes with float32."""
+    block_size = config.block_size if isinstance(config, Int4Weights) else BLOCK_SIZE
+    graph, by_node = model.graph, {layer.node: layer for layer in layers}
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    nodes: list[NodeProto] = []
+    for node in graph.node:
+        if layer := by_node.get(node.name):
+            name = layer.weight
+            graph.initializer.extend(quantize_blocks(weights[name], block_size))
+            graph.initializer.remove(weights[name])
+            nodes.append(
+                helper.make_node("Cast", [f"{name}.scale16"], [f"{name}.scale"], f"cast_{name}", to=TensorProto.FLOAT)
+            )
+            n_inputs, n_outputs = layer.shape
+            node = helper.make_node(  # noqa: PLW2901 - takes the product's place
+                "MatMulNBits", [node.input[0], f"{name}.int4", f"{name}.scale"], list(node.output), node.name,
+                domain=CONTRIB, K=n_inputs, N=n_outputs, bits=4, block_size=block_size,
+                accuracy_level=1,  # float32 arithmetic; integers depend on the version of onnxruntime
+            )  # fmt: skip
+        nodes.append(node)
+    del graph.node[:]
+    graph.node.extend(nodes)
+    if all(entry.domain != CONTRIB for entry in model.opset_import):
+        model.opset_import.append(helper.make_opsetid(CONTRIB, 1))
+    return model
 
-    chosen = {layer.node for layer in layers}
-    quantizer = MatMulNBitsQuantizer(
-        model,
-        block_size=config.block_size if isinstance(config, Int4Weights) else BLOCK_SIZE,
-        is_symmetric=True,
-        accuracy_level=1,  # float32 arithmetic; the faster integer kernels of this operator are for single rows
-        nodes_to_exclude=[node.name for node in model.graph.node if node.name not in chosen],
-    )
-    with _quiet():
-        quantizer.process()
-    made: ModelProto = quantizer.model.model
-    return made
+
+def quantize_blocks(tensor: TensorProto, block_size: int = BLOCK_SIZE) -> list[TensorProto]:
+    """A matrix (in, out) as MatMulNBits takes it: `<name>.int4` and `<name>.scale16`.
+
+    The numbers are those of `asr.nn.rounding.fit_blocks`, plus 8, two in a byte, the first one in its low half:
+    (out, blocks, block_size / 2). Scales are float16, (out * blocks).
+    """
+    weights = torch.from_numpy(numpy_helper.to_array(tensor).T.copy())
+    steps, scale = (part.numpy() for part in fit_blocks(weights, 4, block_size))
+    numbers = (steps + 8).astype(np.uint8)
+    return [
+        numpy_helper.from_array(numbers[..., 0::2] | numbers[..., 1::2] << 4, f"{tensor.name}.int4"),
+        numpy_helper.from_array(scale.astype(np.float16).ravel(), f"{tensor.name}.scale16"),
+    ]
+
+
+def unpack_blocks(packed: npt.NDArray[np.uint8], scale: npt.NDArray[np.float16], n_inputs: int) -> FloatArray:
+    """The matrix (in, out) that the tensors of `quantize_blocks` stand for."""
+    numbers = np.stack([packed & 15, packed >> 4], -1).reshape(*packed.shape[:2], -1).astype(np.float32) - 8
+    values: FloatArray = numbers * scale.astype(np.float32).reshape(*packed.shape[:2], 1)
+    return np.ascontiguousarray(values.reshape(len(packed), -1)[:, :n_inputs].T)
 
 
 _Pass = Callable[[ModelProto, Sequence[Layer], QuantizationConfig], ModelProto]
 _PASSES: Mapping[Scheme, _Pass] = {  # the library's own come first, as they want float32 graphs
     "int8-dynamic": _int8_dynamic,
-    "int4": _int4_weights,
     "int8-static": _int8_static,
+    "int4": _int4_weights,
     "int8": _int8_weights,
 }
 

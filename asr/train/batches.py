@@ -18,7 +18,7 @@ from asr.train.store import FeatureStore
 
 FRAMES_PER_S = 100
 Targets = Mapping[str, Sequence[int]]
-"""Phoneme ids by audio path; clips without an entry serve distillation only."""
+"""Phoneme ids by audio path; clips without an entry serve distillation and imitation only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ class BatchPlan:
 
     def _usable(self, clip: int) -> list[str]:
         stored = self._store.clips[clip]
-        has_text = stored.clip.audio in self._targets and _uses_text(self._recipe)
+        has_text = stored.clip.audio in self._targets and _uses_text(self._recipe) or self._recipe.imitate_weight > 0
         return [v for v in self._recipe.views if v in stored.views and (has_text or v in self._store.teacher)]
 
     def _speed(self, clip: int, rng: np.random.Generator) -> float:
@@ -162,8 +162,8 @@ def _members(store: FeatureStore, targets: Targets, recipe: Recipe) -> list[int]
     for index, stored in enumerate(store.clips):
         views = [view for view in recipe.views if view in stored.views]
         taught = recipe.distill_weight > 0 and any(view in store.teacher for view in views)
-        heard = _uses_text(recipe) and bool(targets.get(stored.clip.audio)) and bool(views)
-        if stored.clip.split == "train" and stored.clip.seconds <= recipe.max_clip_s and (taught or heard):
+        heard = _uses_text(recipe) and bool(targets.get(stored.clip.audio)) or recipe.imitate_weight > 0
+        if stored.clip.split == "train" and stored.clip.seconds <= recipe.max_clip_s and views and (taught or heard):
             out.append(index)
     return out
 

@@ -104,6 +104,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", type=Path, required=True, help="folder of the run; made where missing")
     parser.add_argument("--noise-dir", type=Path, help="folder of noise recordings")
     parser.add_argument("--phone-trigram", type=Path, help="from `trigram`, for recipes with crf_weight")
+    parser.add_argument("--imitate", type=Path, help="checkpoint for recipes with imitate_weight (that of --init)")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so many minutes")
     parser.add_argument(
         "--bundle", type=Path, help="lexicon and n-gram for the word errors at checkpoints (embedded one)"
@@ -264,6 +265,7 @@ def run_run(args: argparse.Namespace) -> None:
         Validator(store, args.dev_clips, embedded_language(args.bundle)),
         PhoneTrigram.read(args.phone_trigram) if args.phone_trigram else None,
         listener,
+        open_checkpoint(args.imitate or args.init).model() if recipe.imitate_weight else None,
     )
     print(
         f"{plan.steps_per_epoch} steps an epoch, {recipe.optim.steps} in all, starting at {trainer.step}",
@@ -278,7 +280,7 @@ def run_run(args: argparse.Namespace) -> None:
         trainer.fit(plan, on_step=on_step, until=time.monotonic() + 60 * args.minutes)
     draw_curves(args.run, args.run / "curves.png")
     if trainer.step >= recipe.optim.steps:
-        print(f"wrote {finish_run(args.run, recipe.average_last).folder}")
+        print(f"wrote {finish_run(args.run, recipe.average_last, recipe.weight_bits).folder}")
 
 
 def run_average(args: argparse.Namespace) -> None:

@@ -89,6 +89,12 @@ class Recipe:
     """Ways in which the search hears a clip."""
     mwer_beam: int = 48
     """Hypotheses that the search keeps."""
+    imitate_weight: float = 0.0
+    """Of the divergence from another network, which hears the same augmented clips in the same chunks: the one that the
+    run starts from, or `--imitate`."""
+    weight_bits: int = 0
+    """Of the linear layers' weights, in blocks as `asr.nn.rounding` has them, in training and in the end; 0 leaves them
+    float."""
     repeats: Mapping[str, float] = field(default_factory=dict)
     """How often an epoch visits the clips of a corpus, on average; once where it is not named."""
     noise_share: float = 0.0
@@ -102,9 +108,13 @@ class Recipe:
     def __post_init__(self) -> None:
         if not self.chunks or len(self.chunks) != len(self.chunk_weights):
             raise RecipeError(f"chunks has {len(self.chunks)} entries, chunk_weights {len(self.chunk_weights)}")
-        weights = (self.ctc_weight, self.distill_weight, self.crf_weight)
+        weights = (self.ctc_weight, self.distill_weight, self.crf_weight, self.imitate_weight)
         if min(weights) < 0 or not any(weights):
-            raise RecipeError("ctc_weight, distill_weight and crf_weight must not be negative, nor all zero")
+            raise RecipeError(
+                "ctc_weight, distill_weight, crf_weight and imitate_weight must not be negative, nor all zero"
+            )
+        if self.weight_bits and not 2 <= self.weight_bits <= 8:
+            raise RecipeError(f"weight_bits is {self.weight_bits}, expected 2 to 8, or 0")
         if min(self.consistency_weight, self.mwer_weight) < 0 or self.mwer_scale <= 0:
             raise RecipeError("consistency_weight and mwer_weight must not be negative, mwer_scale must be above 0")
         if self.distill_weight and self.augment.tempo != (1.0, 1.0):

@@ -7,6 +7,7 @@ was killed goes on from its last checkpoint exactly as it would have gone on wit
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import math
 import queue
@@ -20,8 +21,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.func import functional_call
 
-from asr.nn.model import AcousticModel
+from asr.nn.model import AcousticModel, with_left_context
+from asr.nn.rounding import round_model, straight_through
 from asr.train.batches import Batch, BatchPlan
 from asr.train.checkpoint import Checkpoint, average, last_checkpoint, save_checkpoint, write_model
 from asr.train.crf import PhoneTrigram, crf_loss
@@ -40,13 +43,14 @@ class Losses:
     distill: float
     crf: float
     consistency: float
+    imitate: float
     wrong_words: float
     """Words that the search gets wrong, a second of audio."""
 
 
 def compute_losses(
     log_probs: Tensor, batch: Batch, recipe: Recipe, trigram: PhoneTrigram | None = None,
-    listener: Listener | None = None,
+    listener: Listener | None = None, imitated: Tensor | None = None,
 ) -> Losses:  # fmt: skip
     """CTC and CTC-CRF over the clips with transcripts, KL(teacher || student) over those with a teacher, per frame.
 
@@ -58,8 +62,9 @@ def compute_losses(
         recipe: gives the weights.
         trigram: what CTC-CRF weighs transcripts against; needed where `crf_weight` is not zero.
         listener: what hears the clips; needed where `mwer_weight` is not zero.
+        imitated: (B, T, V) log-probs of the network that is imitated; needed where `imitate_weight` is not zero.
     """
-    ctc, distill, crf, consistency, mwer = (log_probs.new_zeros(()) for _ in range(5))
+    ctc, distill, crf, consistency, mwer, imitate = (log_probs.new_zeros(()) for _ in range(6))
     wrong = 0.0
     heard = batch.transcribed
     if recipe.ctc_weight and bool(heard.any()):
@@ -80,6 +85,9 @@ def compute_losses(
         copies = log_probs[: 2 * n]
         others = torch.cat([copies[n:], copies[:n]]).detach()
         consistency = _divergence(others, copies, inside[: 2 * n])
+    if recipe.imitate_weight:
+        assert imitated is not None
+        imitate = _divergence(imitated, log_probs, inside)
     said = [clip for clip, text in enumerate(batch.texts) if text is not None and batch.transcribed[clip]]
     if recipe.mwer_weight and said:
         assert listener is not None
@@ -90,9 +98,9 @@ def compute_losses(
         wrong = expected_errors(ways) / (float(n_frames) / ENCODER_FRAMES_PER_S)
     total = (
         recipe.ctc_weight * ctc + recipe.distill_weight * distill + recipe.crf_weight * crf
-        + recipe.consistency_weight * consistency + recipe.mwer_weight * mwer
+        + recipe.consistency_weight * consistency + recipe.mwer_weight * mwer + recipe.imitate_weight * imitate
     )  # fmt: skip
-    figures = [*(float(part.detach()) for part in (ctc, distill, crf, consistency)), wrong]
+    figures = [*(float(part.detach()) for part in (ctc, distill, crf, consistency, imitate)), wrong]
     return Losses(total, *figures)
 
 
@@ -159,12 +167,14 @@ class Trainer:
 
     def __init__(
         self, run: Path, model: AcousticModel, recipe: Recipe, validate: Callable[[AcousticModel], dict[str, float]],
-        trigram: PhoneTrigram | None = None, listener: Listener | None = None,
+        trigram: PhoneTrigram | None = None, listener: Listener | None = None, imitated: AcousticModel | None = None,
     ) -> None:  # fmt: skip
         if recipe.crf_weight and trigram is None:
             raise ValueError("the recipe's crf_weight needs a phoneme trigram: `asr-train trigram`, --phone-trigram")
         if recipe.mwer_weight and listener is None:
             raise ValueError("the recipe's mwer_weight needs something that hears clips: a `Listener`")
+        if recipe.imitate_weight and imitated is None:
+            raise ValueError("the recipe's imitate_weight needs a network that is imitated: --imitate")
         if trigram is not None and recipe.noise_share:
             trigram = trigram.with_silence(recipe.noise_share / (1 + recipe.noise_share))
         self._run, self._recipe, self._validate = run, recipe, validate
@@ -173,6 +183,10 @@ class Trainer:
         torch.manual_seed(recipe.seed)
         resumed = last_checkpoint(run)
         self.model = (resumed.model() if resumed else model).to(self._device)
+        self._imitated: AcousticModel | None = None
+        if imitated is not None and recipe.imitate_weight:
+            seen = with_left_context(imitated, self.model.config.left_context)
+            self._imitated = seen.to(self._device).eval().requires_grad_(False)
         self._optimizer = torch.optim.AdamW(
             _groups(self.model, recipe.optim), lr=recipe.optim.learning_rate, betas=(0.9, 0.98)
         )
@@ -205,8 +219,12 @@ class Trainer:
         """Write a checkpoint and log what `validate` says of it."""
         keep = max(2, self._recipe.average_last)
         checkpoint = save_checkpoint(self._run, self.step, self.model, self._optimizer, keep=keep)
-        self.model.eval()
-        self._log({"step": self.step, **self._validate(self.model)})
+        heard = self.model
+        if bits := self._recipe.weight_bits:
+            heard = copy.deepcopy(self.model)
+            round_model(heard, bits)
+        heard.eval()
+        self._log({"step": self.step, **self._validate(heard)})
         self.model.train()
         return checkpoint
 
@@ -220,8 +238,13 @@ class Trainer:
         started = time.monotonic()
         with _autocast(self._device):
             features, lens = batch.features.to(self._device), batch.lens.to(self._device)
-            log_probs = self.model(features, lens, batch.chunk, batch.start)
-        losses = compute_losses(log_probs.float().cpu(), batch, self._recipe, self._trigram, self._listener)
+            weights = straight_through(self.model, bits) if (bits := self._recipe.weight_bits) else {}
+            log_probs = functional_call(self.model, weights, (features, lens, batch.chunk, batch.start))
+            imitated = None
+            if self._imitated is not None:
+                with torch.no_grad():
+                    imitated = self._imitated(features, lens, batch.chunk, batch.start).float().cpu()
+        losses = compute_losses(log_probs.float().cpu(), batch, self._recipe, self._trigram, self._listener, imitated)
         losses.total.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._recipe.optim.clip_norm)
         if bool(torch.isfinite(norm)):
@@ -230,7 +253,7 @@ class Trainer:
         rate = float(batch.lens.sum()) / ENCODER_FRAMES_PER_S / (time.monotonic() - started)
         parts = {
             "ctc": losses.ctc, "distill": losses.distill, "crf": losses.crf, "consistency": losses.consistency,
-            "wrong_words": losses.wrong_words,
+            "imitate": losses.imitate, "wrong_words": losses.wrong_words,
         }  # fmt: skip
         return parts | {"grad_norm": float(norm), "audio_s_per_s": rate}
 
@@ -239,10 +262,12 @@ class Trainer:
             file.write(json.dumps(row) + "\n")
 
 
-def finish_run(run: Path, n: int) -> Checkpoint:
-    """Average the last `n` checkpoints of a run into `run/final`."""
+def finish_run(run: Path, n: int, weight_bits: int = 0) -> Checkpoint:
+    """Average the last `n` checkpoints of a run into `run/final`, in so many bits, 0 for float."""
     folders = sorted(run.glob("step-*"))[-n:]
     model = average([Checkpoint(folder) for folder in folders])
+    if weight_bits:
+        round_model(model, weight_bits)
     final = run / "final"
     final.mkdir(exist_ok=True)
     write_model(final, model, Checkpoint(folders[-1]).step)

@@ -1,7 +1,7 @@
 """The encoder of a bundle as a torch network: its weights are read back from `encoder.onnx`.
 
-So every target is made from the bundle itself, and from the very numbers that it runs with: int8 weights become the
-floats that they stand for. An encoder whose activations are integers too has no such network and is refused.
+So every target is made from the bundle itself, and from the very numbers that it runs with: weights of 8 and 4 bits
+become the floats that they stand for. An encoder whose activations are integers too has no such network and is refused.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import torch
-from onnx import ModelProto, NodeProto, numpy_helper
+from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from asr.bundle import Bundle
 from asr.errors import BundleFileError
@@ -23,7 +23,7 @@ from asr.nn.model import AcousticModel, EncoderConfig
 from asr.onnx_encoder import OnnxEncoder
 from asr.types import FloatArray
 from export.onnx_graph import CONFIG_KEY
-from export.quantize import Layer, find_layers
+from export.quantize import Layer, find_layers, unpack_blocks
 
 MAX_DIFFERENCE = 1e-3
 """Largest difference of a log-probability above `VISIBLE` between the graph and the network read from it."""
@@ -53,8 +53,8 @@ def encoder_model(bundle: Bundle) -> AcousticModel:
             return model
     raise BundleFileError(
         f"{path}: the network read from it differs by {min(found, default=float('inf')):.2g} nat from the graph, "
-        f"expected at most {MAX_DIFFERENCE}: other formats are made from float32 encoders or such with int8 weights "
-        "and float32 activations"
+        f"expected at most {MAX_DIFFERENCE}: other formats are made from float32 encoders or such with int8 or int4 "
+        "weights and float32 activations"
     )
 
 
@@ -104,21 +104,32 @@ def _torch_name(layer: Layer, following: Layer | None) -> str:
 
 
 def _unquantized(source: ModelProto) -> ModelProto:
-    """The graph with float weights where it has a Mul of a Cast of int8 weights and their scales."""
+    """The graph with float weights where it has a Mul of a Cast of int8 weights and their scales, or a MatMulNBits."""
     graph = ModelProto()
     graph.CopyFrom(source)
     constants = {tensor.name: tensor for tensor in graph.graph.initializer}
     casts = {n.output[0]: n for n in graph.graph.node if n.op_type == "Cast" and n.input[0] in constants}
-    folded: list[NodeProto] = []
+    nodes: list[NodeProto] = []
     for node in graph.graph.node:
+        kept = node
         if node.op_type == "Mul" and node.input[0] in casts and node.input[1] in constants:
             steps = numpy_helper.to_array(constants[casts[node.input[0]].input[0]])
             scales = numpy_helper.to_array(constants[node.input[1]])
             values = (steps.astype(np.float32) * scales).astype(np.float32)
             graph.graph.initializer.append(numpy_helper.from_array(values, node.output[0]))
-            folded += [node, casts[node.input[0]]]
-    for node in folded:
-        graph.graph.node.remove(node)
+            continue
+        if node.op_type == "MatMulNBits" and node.input[2] in casts:
+            name = node.input[1].removesuffix(".int4")
+            packed = numpy_helper.to_array(constants[node.input[1]])
+            scales = numpy_helper.to_array(constants[casts[node.input[2]].input[0]])
+            n_inputs = next(attribute.i for attribute in node.attribute if attribute.name == "K")
+            values = unpack_blocks(packed, scales, n_inputs)
+            graph.graph.initializer.append(numpy_helper.from_array(values, name))
+            kept = helper.make_node("MatMul", [node.input[0], name], list(node.output), node.name)
+        nodes.append(kept)
+    used = {name for node in nodes for name in node.input} | {output.name for output in graph.graph.output}
+    del graph.graph.node[:]
+    graph.graph.node.extend(n for n in nodes if n.output[0] not in casts or n.output[0] in used)
     return graph
 
 
@@ -157,7 +168,7 @@ def _filled(config: EncoderConfig, tensors: Tensors, path: Path) -> AcousticMode
             found = "nothing" if values is None else f"{values.shape}"
             raise BundleFileError(
                 f"{path}: {name}: expected numbers of shape {tuple(expected.shape)}, found {found}: other formats are "
-                "made from float32 encoders or such with int8 weights and float32 activations"
+                "made from float32 encoders or such with int8 or int4 weights and float32 activations"
             )
         state[name] = torch.tensor(values).reshape(expected.shape)
     model.load_state_dict(state)

@@ -13,7 +13,10 @@ pytest.importorskip("onnxscript")
 
 from small_encoder import CONFIG, make_features, plain_graph  # noqa: E402
 
+from asr.nn.model import AcousticModel  # noqa: E402
+from asr.nn.rounding import round_model, rounded  # noqa: E402
 from asr.onnx_encoder import OnnxEncoder  # noqa: E402
+from export.onnx_graph import export_encoder  # noqa: E402
 from export.quantize import (  # noqa: E402
     Float32,
     Int4Weights,
@@ -25,6 +28,7 @@ from export.quantize import (  # noqa: E402
     describe,
     find_layers,
     quantize_encoder,
+    unpack_blocks,
 )
 from export.ranges import METHODS, value_range  # noqa: E402
 from export.sensitivity import LayerSensitivity, choose_mixed, mean_divergence, sensitivity, stream  # noqa: E402
@@ -115,19 +119,31 @@ def test_bytes_foretold_are_those_in_the_file(plain, quantized, scheme):
     assert saved == sum(layer.weight_bytes("float32") - layer.weight_bytes(scheme) for layer in layers)
 
 
-def test_four_bits_are_the_nearest_of_sixteen_steps(plain, quantized):
-    """Unpacked by hand: low half first, eight is zero; a block's scale is its extreme over -8."""
+def test_four_bits_are_the_blocks_that_training_rounds_to(plain, quantized):
+    """Unpacked by hand: low half first, eight is zero."""
     layer = find_layers(onnx.load(str(plain)))[1]
-    weight = tensors_of(plain)[layer.weight].T  # (out, in): one block each
-    node = next(n for n in onnx.load(str(quantized["int4"])).graph.node if n.op_type == "MatMulNBits")
+    weight = tensors_of(plain)[layer.weight].T  # (out, in)
+    graph = onnx.load(str(quantized["int4"])).graph
+    node = next(n for n in graph.node if n.op_type == "MatMulNBits")
+    cast = next(n for n in graph.node if n.output[0] == node.input[2])
     stored = tensors_of(quantized["int4"])
-    packed, scale = stored[node.input[1]][:, 0], stored[node.input[2]].reshape(len(weight), 1)
-    steps = np.stack([packed & 15, packed >> 4], -1).reshape(len(weight), -1)[:, : weight.shape[1]].astype(int) - 8
-    assert np.allclose(np.abs(scale[:, 0]), np.abs(weight).max(1) / 8, rtol=1e-5)
-    error = np.abs(steps * scale - weight)
-    clipped = steps == 7  # there is no eighth step on this side
-    assert (error[~clipped] <= np.abs(scale).repeat(weight.shape[1], 1)[~clipped] * 0.51).all()
-    assert (error <= np.abs(scale) * 1.01).all()
+    packed, scale = stored[node.input[1]], stored[cast.input[0]].astype(np.float32).reshape(len(weight), -1, 1)
+    steps = np.stack([packed & 15, packed >> 4], -1).reshape(*packed.shape[:2], -1).astype(np.float32) - 8
+    found = (steps * scale).reshape(len(weight), -1)[:, : weight.shape[1]]
+    assert np.array_equal(found, rounded(torch.tensor(weight), 4).numpy())
+    assert np.array_equal(found.T, unpack_blocks(packed, scale.astype(np.float16), weight.shape[1]))
+    assert 0 < np.abs(found - weight).max() <= scale.max() * 1.01
+
+
+def test_what_was_trained_to_four_bits_loses_nothing(tmp_path):
+    torch.manual_seed(3)
+    model = AcousticModel(CONFIG).eval()
+    round_model(model, 4)
+    export_encoder(model, tmp_path / "plain.onnx")
+    quantize_encoder(tmp_path / "plain.onnx", tmp_path / "int4.onnx", Int4Weights())
+    clip = make_features(192)
+    found, expected = (stream(OnnxEncoder(tmp_path / f"{name}.onnx"), clip) for name in ("int4", "plain"))
+    assert np.abs(found - expected).max() < 1e-4
 
 
 def test_mixed_of_one_scheme_is_that_scheme(plain, quantized, tmp_path):

@@ -1,4 +1,5 @@
 import contextlib
+import copy
 import json
 import math
 from dataclasses import replace
@@ -10,6 +11,7 @@ torch = pytest.importorskip("torch")
 
 from asr.features import MEL_HZ, SILENCE_LOG_MEL, compute_features  # noqa: E402
 from asr.nn.model import AcousticModel, EncoderConfig  # noqa: E402
+from asr.nn.rounding import rounded, rounded_layers  # noqa: E402
 from asr.train.augment import add_noise, augment, change_tempo, narrow, warp  # noqa: E402
 from asr.train.batches import BatchPlan  # noqa: E402
 from asr.train.checkpoint import CheckpointError, average, last_checkpoint, open_checkpoint, save_checkpoint  # noqa: E402
@@ -96,6 +98,37 @@ def test_crf_losses_fall(tmp_path, store):
     trainer.fit(BatchPlan(data, targets, recipe, []), on_step=lambda step, figures: losses.append(figures["crf"]))
     assert min(losses) > 0
     assert np.mean(losses[-3:]) < 0.7 * np.mean(losses[:3])
+
+
+def test_a_network_in_few_bits_imitates_what_it_was(tmp_path, store):
+    data, targets = store
+    trained, _ = train(tmp_path / "whole", store, make_recipe())
+    recipe = make_recipe(ctc_weight=0.0, distill_weight=0.0, imitate_weight=1.0, weight_bits=2)
+    with pytest.raises(ValueError, match="needs a network that is imitated"):
+        Trainer(tmp_path, new_model(), recipe, lambda model: {})
+    start = copy.deepcopy(trained.model)
+    validated = []
+    trainer = Trainer(tmp_path / "bits", start, recipe, lambda m: validated.append(m) or {}, imitated=trained.model)
+    (tmp_path / "bits").mkdir()
+    losses = []
+    plan = BatchPlan(data, {}, recipe, [])  # no transcript is needed
+    trainer.fit(plan, on_step=lambda step, figures: losses.append(figures["imitate"]))
+    assert 0 < np.mean(losses[-3:]) < 0.7 * np.mean(losses[:3])
+    final = finish_run(tmp_path / "bits", 1, recipe.weight_bits).model()
+    for name in rounded_layers(final):
+        weights = final.state_dict()[name]
+        assert torch.equal(rounded(weights, 2), weights)
+        assert torch.equal(validated[-1].state_dict()[name], weights)  # what is measured is what is written
+        assert not torch.equal(trainer.model.state_dict()[name], weights)
+
+
+def test_imitating_oneself_costs_nothing(tmp_path, store):
+    data, _ = store
+    recipe = make_recipe(ctc_weight=0.0, distill_weight=0.0, imitate_weight=1.0)
+    trainer = Trainer(tmp_path, new_model(), recipe, lambda model: {}, imitated=new_model())
+    losses = []
+    trainer.fit(BatchPlan(data, {}, recipe, []), on_step=lambda step, figures: losses.append(figures["imitate"]))
+    assert abs(losses[0]) < 1e-6
 
 
 def test_resumed_run_ends_with_the_same_weights(tmp_path, store):
