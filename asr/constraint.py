@@ -43,6 +43,7 @@ class _Words:
     """What a grammar's streams share."""
 
     lexicon: Lexicon
+    constraint: GrammarScorer
     own_shares: Mapping[int, float]
 
 
@@ -64,7 +65,8 @@ class Constraints:
         words = self._known.get(grammar)
         if words is None:
             lexicon = self._lexicon(grammar)
-            words = self._known[grammar] = _Words(lexicon, _own_shares(grammar, lexicon))
+            constraint = GrammarScorer(grammar.automaton, lexicon.word)
+            words = self._known[grammar] = _Words(lexicon, constraint, _own_shares(grammar, lexicon))
         decoding = self._language.decoding(domain)
         settings = [decoding] if grammar.automaton.is_open else [replace(decoding, **width) for width in _WIDTHS]
         searches = [create_search(words.lexicon, self._scorer(grammar, words, domain), each) for each in settings]
@@ -91,8 +93,7 @@ class Constraints:
         return assemble_lexicon(spellings, spoken, np.zeros(len(spellings)))
 
     def _scorer(self, grammar: Grammar, words: _Words, domain: str | None) -> Scorer:
-        lexicon = words.lexicon
-        constraint = GrammarScorer(grammar.automaton, lexicon.word)
+        lexicon, constraint = words.lexicon, words.constraint
         if not grammar.automaton.is_open:
             return constraint
         ids = np.arange(len(lexicon))

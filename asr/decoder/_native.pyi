@@ -47,14 +47,18 @@ class PythonScorer(WordScorer):
     def __init__(self, scorer: Scorer) -> None:
         """Ask a scorer written in Python, under the interpreter lock."""
 
+class GrammarTable:
+    def __init__(self, arcs: grammar_scorers.GrammarArcs) -> None:
+        """Ask a grammar's `follow` and `is_final`, once for each state and word; searches may share it."""
+
 class GrammarScorer(WordScorer):
-    def __init__(self, grammar: grammar_scorers.GrammarScorer) -> None:
-        """Ask the grammar's `follow` and `is_final`, once for each state and word."""
+    def __init__(self, table: GrammarTable) -> None:
+        """Forbid what the grammar does not let follow."""
 
 class ConstrainedScorer(WordScorer):
     def __init__(
         self,
-        grammar: grammar_scorers.GrammarScorer,
+        table: GrammarTable,
         inner: WordScorer,
         inner_words: npt.NDArray[np.uint32],
         own_log_prob: npt.NDArray[np.float32],

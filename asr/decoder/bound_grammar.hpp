@@ -13,32 +13,32 @@ namespace sottovoce {
 using WordIds = nanobind::ndarray<const uint32_t, nanobind::ndim<1>, nanobind::c_contig, nanobind::device::cpu>;
 using LogProbs = nanobind::ndarray<const float, nanobind::ndim<1>, nanobind::c_contig, nanobind::device::cpu>;
 
-// `grammar` is a GrammarScorer of lm/grammar/scorer.py.
-inline GrammarTable grammar_table(const nanobind::object& grammar) {
-    namespace nb = nanobind;
-    const auto start = nb::cast<int64_t>(grammar.attr("start")());
-    nb::object follow = grammar.attr("follow"), is_final = grammar.attr("is_final");
-    return {start,
-            [follow](int64_t state, uint32_t word) {
-                nb::gil_scoped_acquire acquire;
-                return nb::cast<int64_t>(follow(state, word));
-            },
-            [is_final](int64_t state) {
-                nb::gil_scoped_acquire acquire;
-                return nb::cast<bool>(is_final(state));
-            }};
-}
+class BoundTable final : public GrammarTable {
+  public:
+    // `arcs` is a GrammarArcs of lm/grammar/scorer.py.
+    explicit BoundTable(const nanobind::object& arcs)
+        : GrammarTable(
+              nanobind::cast<int64_t>(arcs.attr("start")()),
+              [follow = nanobind::object(arcs.attr("follow"))](int64_t state, uint32_t word) {
+                  nanobind::gil_scoped_acquire acquire;
+                  return nanobind::cast<int64_t>(follow(state, word));
+              },
+              [is_final = nanobind::object(arcs.attr("is_final"))](int64_t state) {
+                  nanobind::gil_scoped_acquire acquire;
+                  return nanobind::cast<bool>(is_final(state));
+              }) {}
+};
 
 class BoundGrammar final : public GrammarScorer {
   public:
-    explicit BoundGrammar(const nanobind::object& grammar) : GrammarScorer(grammar_table(grammar)) {}
+    explicit BoundGrammar(BoundTable& table) : GrammarScorer(table) {}
 };
 
 class BoundConstrained final : public ConstrainedScorer {
   public:
-    BoundConstrained(const nanobind::object& grammar, WordScorer& inner, const WordIds& words, const LogProbs& own,
+    BoundConstrained(BoundTable& table, WordScorer& inner, const WordIds& words, const LogProbs& own,
                      double inner_log_share)
-        : ConstrainedScorer(grammar_table(grammar), inner, {words.data(), words.data() + words.size()},
+        : ConstrainedScorer(table, inner, {words.data(), words.data() + words.size()},
                             {own.data(), own.data() + own.size()}, inner_log_share) {}
 };
 

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <limits>
+#include <mutex>
 #include <stdexcept>
 #include <unordered_map>
 #include <utility>
@@ -17,7 +18,7 @@
 
 namespace sottovoce {
 
-// What a grammar lets follow; -1 is nothing.
+// What a grammar lets follow; -1 is nothing. Searches of several threads may share one.
 class GrammarTable {
   public:
     using Follow = std::function<int64_t(int64_t state, uint32_t word)>;
@@ -30,15 +31,26 @@ class GrammarTable {
 
     int64_t follow(int64_t state, uint32_t word) {
         const uint64_t key = static_cast<uint64_t>(state) << 32 | word;
-        const auto place = after_.find(key);
-        if (place != after_.end()) return place->second;
+        {
+            const std::lock_guard<std::mutex> guard(mutex_);
+            const auto place = after_.find(key);
+            if (place != after_.end()) return place->second;
+        }
+        const int64_t following = follow_(state, word);  // waits for the interpreter, whose owner may wait for the mutex
+        const std::lock_guard<std::mutex> guard(mutex_);
         if (after_.size() >= kMostKnown) after_.clear();  // a stream may go on for hours
-        return after_[key] = follow_(state, word);
+        return after_[key] = following;
     }
 
     bool is_final(int64_t state) {
-        const auto place = final_.find(state);
-        return place != final_.end() ? place->second : final_[state] = is_final_(state);
+        {
+            const std::lock_guard<std::mutex> guard(mutex_);
+            const auto place = final_.find(state);
+            if (place != final_.end()) return place->second;
+        }
+        const bool is_final = is_final_(state);
+        const std::lock_guard<std::mutex> guard(mutex_);
+        return final_[state] = is_final;
     }
 
   private:
@@ -47,13 +59,14 @@ class GrammarTable {
     const int64_t start_;
     const Follow follow_;
     const IsFinal is_final_;
+    std::mutex mutex_;
     std::unordered_map<uint64_t, int64_t> after_;
     std::unordered_map<int64_t, bool> final_;
 };
 
 class GrammarScorer : public WordScorer {
   public:
-    explicit GrammarScorer(GrammarTable table) : table_(std::move(table)) {}
+    explicit GrammarScorer(GrammarTable& table) : table_(table) {}
 
     int64_t start() override { return table_.start(); }
     Step step(int64_t state, uint32_t word) override {
@@ -65,16 +78,16 @@ class GrammarScorer : public WordScorer {
     static constexpr double kForbidden = -std::numeric_limits<double>::infinity();
 
   private:
-    GrammarTable table_;
+    GrammarTable& table_;
 };
 
 class ConstrainedScorer : public OuterScorer {
   public:
     // Per word: its id in `inner`, and what the grammar itself gives it (log; minus infinity: nothing).
-    ConstrainedScorer(GrammarTable table, WordScorer& inner, std::vector<uint32_t> inner_words,
+    ConstrainedScorer(GrammarTable& table, WordScorer& inner, std::vector<uint32_t> inner_words,
                       std::vector<float> own_log_prob, double inner_log_share)
         : OuterScorer(inner),
-          table_(std::move(table)),
+          table_(table),
           inner_words_(std::move(inner_words)),
           own_log_prob_(std::move(own_log_prob)),
           inner_log_share_(inner_log_share) {}
@@ -109,7 +122,7 @@ class ConstrainedScorer : public OuterScorer {
         return best + std::log1p(std::exp(std::min(a, b) - best));
     }
 
-    GrammarTable table_;
+    GrammarTable& table_;
     const std::vector<uint32_t> inner_words_;
     const std::vector<float> own_log_prob_;
     const double inner_log_share_;

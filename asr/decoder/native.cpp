@@ -226,10 +226,12 @@ NB_MODULE(_native, module) {
     nb::class_<BoundPieces, WordScorer>(module, "PieceScorer")
         .def(nb::init<WordScorer&, nb::object, WordScorer*, size_t, double>(), nb::keep_alive<1, 2>(),
              nb::keep_alive<1, 4>(), "inner"_a, "cut"_a, "ngram"_a.none(), "ngram_words"_a, "share"_a);
-    nb::class_<BoundGrammar, WordScorer>(module, "GrammarScorer").def(nb::init<const nb::object&>(), "grammar"_a);
+    nb::class_<BoundTable>(module, "GrammarTable").def(nb::init<const nb::object&>(), "arcs"_a);
+    nb::class_<BoundGrammar, WordScorer>(module, "GrammarScorer")
+        .def(nb::init<BoundTable&>(), nb::keep_alive<1, 2>(), "table"_a);
     nb::class_<BoundConstrained, WordScorer>(module, "ConstrainedScorer")
-        .def(nb::init<const nb::object&, WordScorer&, const WordIds&, const LogProbs&, double>(),
-             nb::keep_alive<1, 3>(), "grammar"_a, "inner"_a, "inner_words"_a, "own_log_prob"_a, "inner_log_share"_a);
+        .def(nb::init<BoundTable&, WordScorer&, const WordIds&, const LogProbs&, double>(), nb::keep_alive<1, 2>(),
+             nb::keep_alive<1, 3>(), "table"_a, "inner"_a, "inner_words"_a, "own_log_prob"_a, "inner_log_share"_a);
     nb::class_<BoundPhrases, WordScorer>(module, "PhraseScorer")
         .def(nb::init<nb::dict, WordScorer&, uint32_t, double>(), nb::keep_alive<1, 3>(), "arrays"_a, "inner"_a,
              "inner_words"_a, "unlisted_log_share"_a);

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +20,9 @@ from lm.phrases import UNLISTED_LOG_SHARE, PhraseScorer
 from lm.piece_scorer import PieceScorer
 from lm.scorer import NullScorer, Scorer
 
+if TYPE_CHECKING:
+    from lm.grammar.scorer import GrammarScorer
+
 try:
     from asr.decoder import _native
 except ImportError:
@@ -26,6 +31,8 @@ except ImportError:
 _TRIE_ARRAYS = (
     "node_label", "node_first_child", "node_first_entry", "node_lookahead", "entry_word", "entry_log_prob",
 )  # fmt: skip
+_tables: WeakKeyDictionary[GrammarScorer, _native.GrammarTable] = WeakKeyDictionary()
+_tables_lock = Lock()
 _PHRASE_ARRAYS = ("first_arc", "arc_word", "fail", "lent", "earned")
 
 
@@ -110,12 +117,21 @@ def _native_scorer(scorer: Scorer) -> _native.WordScorer:
     from lm.grammar.scorer import ConstrainedScorer, GrammarScorer  # most streams have no grammar
 
     if type(scorer) is GrammarScorer:
-        return _native.GrammarScorer(scorer)
+        return _native.GrammarScorer(_table(scorer))
     if type(scorer) is ConstrainedScorer:
         inner = _native_scorer(scorer.inner)
         own, share = scorer.own_log_prob, scorer.inner_log_share
-        return _native.ConstrainedScorer(scorer.grammar, inner, scorer.inner_words, own, share)
+        return _native.ConstrainedScorer(_table(scorer.grammar), inner, scorer.inner_words, own, share)
     return _native.PythonScorer(scorer)
+
+
+def _table(grammar: GrammarScorer) -> _native.GrammarTable:
+    """What is remembered of a grammar, for all streams that share its scorer."""
+    with _tables_lock:
+        table = _tables.get(grammar)
+        if table is None:
+            table = _tables[grammar] = _native.GrammarTable(grammar.arcs)
+        return table
 
 
 def _bits(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -162,8 +162,13 @@ class Readings:
         return Readings([*self._machines, Phrases(phrases)])
 
     @cached_property
+    def all_words(self) -> frozenset[str]:
+        """Every word that means something in some mode."""
+        return self.vocabulary(lambda char: True, lambda letter: True)
+
+    @cached_property
     def _all_words(self) -> list[str]:
-        return sorted(self.vocabulary(lambda char: True, lambda letter: True))
+        return sorted(self.all_words)
 
     def _find(self, mode: Mode, word: str) -> Iterable[Reading]:
         if mode is START:

@@ -17,11 +17,8 @@ _NEVER = float("-inf")
 _SPELLINGS = 20_000
 
 
-class GrammarScorer:
-    """A `Scorer`: 0 for every word that may follow, minus infinity for all others.
-
-    Its states are those of the automaton.
-    """
+class GrammarArcs:
+    """An automaton over ids of words."""
 
     def __init__(self, automaton: SpokenAutomaton, spell: Callable[[int], str]) -> None:
         """Take the automaton, and the spelling of a word id."""
@@ -32,15 +29,6 @@ class GrammarScorer:
         """State before the first word."""
         return self.automaton.start
 
-    def step(self, state: int, word: int) -> tuple[int, float]:
-        """Next state, and 0 or minus infinity."""
-        following = self.follow(state, word)
-        return (state, _NEVER) if following == DEAD else (following, 0.0)
-
-    def finish(self, state: int) -> float:
-        """0 where a match is complete, else minus infinity."""
-        return 0.0 if self.automaton.is_final(state) else _NEVER
-
     def follow(self, state: int, word: int) -> int:
         """The state after a word, or `DEAD`."""
         return self.automaton.step(state, self._spell(word))
@@ -48,6 +36,31 @@ class GrammarScorer:
     def is_final(self, state: int) -> bool:
         """Whether a match is complete."""
         return self.automaton.is_final(state)
+
+
+class GrammarScorer:
+    """A `Scorer`: 0 for every word that may follow, minus infinity for all others.
+
+    Its states are those of the automaton. Streams may share one; the native search remembers for all of them what
+    it was told.
+    """
+
+    def __init__(self, automaton: SpokenAutomaton, spell: Callable[[int], str]) -> None:
+        """Take the automaton, and the spelling of a word id."""
+        self.arcs = GrammarArcs(automaton, spell)
+
+    def start(self) -> int:
+        """State before the first word."""
+        return self.arcs.start()
+
+    def step(self, state: int, word: int) -> tuple[int, float]:
+        """Next state, and 0 or minus infinity."""
+        following = self.arcs.follow(state, word)
+        return (state, _NEVER) if following == DEAD else (following, 0.0)
+
+    def finish(self, state: int) -> float:
+        """0 where a match is complete, else minus infinity."""
+        return 0.0 if self.arcs.is_final(state) else _NEVER
 
 
 class ConstrainedScorer(OuterScorer):
@@ -89,7 +102,7 @@ class ConstrainedScorer(OuterScorer):
     def step(self, state: int, word: int) -> tuple[int, float]:
         """Next state, and the word's log-probability; minus infinity for what the grammar forbids."""
         inner, constraint = self._pairs[state]
-        following = self.grammar.follow(constraint, word)
+        following = self.grammar.arcs.follow(constraint, word)
         if following == DEAD:
             return state, _NEVER
         after, log_prob = self.inner.step(inner, int(self.inner_words[word]))
@@ -99,4 +112,4 @@ class ConstrainedScorer(OuterScorer):
     def finish(self, state: int) -> float:
         """The model's log-probability that this is the end; minus infinity where the grammar has more to come."""
         inner, constraint = self._pairs[state]
-        return self.inner.finish(inner) if self.grammar.is_final(constraint) else _NEVER
+        return self.inner.finish(inner) if self.grammar.arcs.is_final(constraint) else _NEVER

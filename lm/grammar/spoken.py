@@ -84,6 +84,10 @@ class SpokenAutomaton:
         self._digit_runs: dict[int, tuple[int, ...]] = {}
         self._plain_runs: dict[tuple[int, str], tuple[tuple[int, str], ...]] = {}
         self._silent_runs: dict[int, tuple[tuple[int, str, float], ...]] = {}
+        self._any_letters: dict[int, int | None] = {}
+        self._any_word: dict[int, int | None] = {}
+        self._lettered: dict[str, bool] = {}
+        self._has_open_letters = any(all(c in chars for c in string.ascii_lowercase) for chars in self._open)
         self.start = self._intern(self.closed([Configuration(chars.start, START, edits)]))
 
     @property
@@ -124,7 +128,8 @@ class SpokenAutomaton:
     def _first_step(self, key: tuple[int, str]) -> int:
         with self._lock:  # streams of several threads may share a grammar, and numbers are given once
             state, word = key
-            following = self._intern(self.closed(self._moved(self._configs[state], word)))
+            found = self._after_any_word(state) if self._is_ordinary(word) else None
+            following = self._intern(self.closed(self._moved(self._configs[state], word))) if found is None else found
             _remember(self._after, key, following)
         return following
 
@@ -231,7 +236,7 @@ class SpokenAutomaton:
                         moved.append(Configuration(chars, reading.mode, config.edits))
             if config.mode != START:
                 continue
-            moved += (Configuration(chars, START, config.edits) for chars, _ in self._written_plain(config.chars, word))
+            moved += [Configuration(chars, START, config.edits) for chars in self._after_plain(config.chars, word)]
             if config.edits and word in FILLERS:
                 moved.append(config._replace(edits=config.edits - 1))
         return moved
@@ -305,6 +310,56 @@ class SpokenAutomaton:
             found = tuple(dict(runs).items())
             _remember(self._plain_runs, key, found)
         return found
+
+    def _after_plain(self, chars: int, word: str) -> Iterable[int]:
+        """Character states after a word that is written as it is spoken."""
+        if self._is_lettered(word):
+            after = self._after_any_letters(chars)
+            if after is not None:
+                return () if after == DEAD else (after,)
+        return [after for after, _ in self._written_plain(chars, word)]
+
+    def _is_lettered(self, word: str) -> bool:
+        """Whether a word is letters a to z, and may be said wherever any such word may."""
+        known = self._lettered.get(word)
+        if known is None:
+            known = self._has_open_letters and word.isascii() and word.isalpha() and word.islower()
+            known = known and word not in self.spellings
+            _remember(self._lettered, word, known)
+        return known
+
+    def _is_ordinary(self, word: str) -> bool:
+        """Whether a lettered word means nothing else."""
+        if self.readings is not None and word in self.readings.all_words or self._edits and word in FILLERS:
+            return False
+        return self._is_lettered(word)
+
+    def _after_any_word(self, state: int) -> int | None:
+        """The state after any ordinary word, where that is the same for all; None where letters matter."""
+        if state not in self._any_word:
+            starts = [config for config in self._configs[state] if config.mode == START]
+            moved = [(self._after_any_letters(config.chars), config.edits) for config in starts]
+            configs = [Configuration(chars, START, edits) for chars, edits in moved if chars not in (None, DEAD)]
+            is_same = all(chars is not None for chars, _ in moved)
+            _remember(self._any_word, state, self._intern(self.closed(configs)) if is_same else None)
+        return self._any_word[state]
+
+    def _after_any_letters(self, chars: int) -> int | None:
+        """The character state after any letters a to z, one or more; DEAD; or None where they lead apart."""
+        after = self._after_any_letter(chars)
+        return after if after in (None, DEAD) or self._after_any_letter(after) == after else None
+
+    def _after_any_letter(self, chars: int) -> int | None:
+        """The character state after any letter a to z in any case that may follow; None where they lead apart."""
+        if chars not in self._any_letters:
+            ways = {
+                frozenset({self.chars.step(chars, letter), self.chars.step(chars, letter.upper())} - {DEAD})
+                for letter in string.ascii_lowercase
+            }
+            (way, *others) = ways
+            after = next(iter(way), DEAD) if not others and len(way) < 2 else None
+            _remember(self._any_letters, chars, after)
+        return self._any_letters[chars]
 
     def _in_any_case(self, chars: int, spelling: str) -> list[tuple[int, str]]:
         runs = {chars: ""}

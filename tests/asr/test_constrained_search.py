@@ -1,5 +1,9 @@
 """The search under a grammar, against all alignments of all label sequences."""
 
+import gc
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -7,7 +11,7 @@ from asr.config import DecodingConfig
 from asr.decoder import native
 from asr.decoder.lexicon_search import LexiconSearch
 from lm.grammar.grammar import Grammar
-from lm.grammar.scorer import ConstrainedScorer, GrammarScorer
+from lm.grammar.scorer import ConstrainedScorer, GrammarArcs, GrammarScorer
 from lm.lexicon_build import assemble_lexicon
 from lm.phones import BLANK_ID, BOUNDARY_ID, PHONEME_ID
 from lm.vocabulary import SPECIAL_WORDS
@@ -177,3 +181,32 @@ def test_retain_forgets_the_other_states(lexicon):
     assert scorer.step(third, 3)[1] == -1.0
     with pytest.raises(KeyError):
         scorer.step(first, 3)
+
+
+@pytest.mark.skipif(not native.available(), reason="the native search is not built")
+def test_streams_share_what_the_grammar_has_said(lexicon):
+    asked = []
+
+    class Counting(GrammarArcs):
+        def follow(self, state, word):
+            asked.append((state, word))
+            return super().follow(state, word)
+
+    scorer = GrammarScorer(Grammar("(a|b|5)*").automaton, lexicon.word)
+    scorer.arcs = Counting(scorer.arcs.automaton, lexicon.word)
+    log_probs = random_frames(np.random.default_rng(2), 40, LABELS, peak=2.0)
+    found = []
+    for _ in range(2):
+        search = native.NativeSearch(lexicon, scorer, DecodingConfig(beam_size=12, stable_after_frames=1000))
+        search.advance(log_probs)
+        found.append(search.finish_many(3))
+    assert found[0] == found[1]
+    assert len(asked) == len(set(asked)) > 5
+    with ThreadPoolExecutor(4) as pool:
+        searches = [native.NativeSearch(lexicon, scorer, DecodingConfig(beam_size=12)) for _ in range(8)]
+        list(pool.map(lambda search: search.advance(log_probs), searches))
+    assert all(search.finish_many(1)[0].words == found[0][0].words for search in searches)
+    gone = weakref.ref(scorer.arcs)
+    del scorer, search, searches
+    gc.collect()
+    assert gone() is None

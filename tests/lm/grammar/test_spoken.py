@@ -7,9 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from lm.grammar.automaton import DEAD
+from asr.bundle import Bundle
+from lm.grammar.automaton import DEAD, CharAutomaton
 from lm.grammar.errors import GrammarError
 from lm.grammar.grammar import Grammar
+from lm.grammar.readings import START, default_readings
+from lm.grammar.spoken import SpokenAutomaton
+from lm.grammar.syntax import parse
+from lm.grammar.vocabulary import spoken_vocabulary
+from lm.lexicon import Lexicon
 
 
 def writes(pattern, said, /, **options):
@@ -241,3 +247,47 @@ def test_options_that_cannot_be_used(options, problem):
 
 def test_letters_that_nobody_can_say_are_told():
     assert Grammar("{word}", lists={"word": ["Жук", "ok"]}).unspeakable == ("жук",)
+
+
+class OneByOne(SpokenAutomaton):
+    """Every word goes through its letters, as if no place took any."""
+
+    def _is_lettered(self, word):
+        return False
+
+
+@pytest.mark.parametrize("edits", [0, 1])
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"[a-z]+[._-]?[a-z]*\d{0,2}@[a-z]+\.(com|org|net|edu)", r"[a-z]+", r"[A-Z][a-z]+", r"[a-zA-Z ]{1,12}",
+        r"call [a-z ]+ now", r".*", r"\w+ \d+", r"(stop|[a-z]+ing)( [a-z]+)*", r"[b-z]+ [a-z]+", r"(?i)[a-z]+ at \d",
+    ],
+)  # fmt: skip
+def test_any_word_is_as_its_letters(pattern, edits):
+    """Where letters do not matter words share one step: it leads where their letters lead."""
+    grammar = Grammar(pattern, edits=edits).automaton
+    slow = OneByOne(CharAutomaton(parse(pattern), {}, pattern), grammar.readings, spoken_vocabulary(parse(pattern), {}),
+                    edits=edits)  # fmt: skip
+    words = "at ate stop dot com now call five um sing it's a ünder won't dash forty two oh underscore doing".split()
+    words += ["mary", "banana", "hello", "in"]
+    rng = np.random.default_rng(0)
+    n_deep = 0
+    for _ in range(150):
+        fast_state, slow_state = grammar.start, slow.start
+        for word in rng.choice(words, 6):
+            fast_state, slow_state = grammar.step(fast_state, word), slow.step(slow_state, word)
+            assert (fast_state == DEAD) == (slow_state == DEAD), word
+            if fast_state == DEAD:
+                break
+            n_deep += 1
+            assert grammar.following(fast_state) == slow.following(slow_state)
+            assert grammar.is_final(fast_state) == slow.is_final(slow_state)
+    assert n_deep > 20
+
+
+def test_all_words_that_mean_something_are_known():
+    readings = default_readings()
+    lexicon = Lexicon.open(Bundle.open().file("lexicon.bin"))
+    listed = map(lexicon.word, range(len(lexicon)))
+    assert {word for word in listed if readings.after(START, word)} <= readings.all_words
