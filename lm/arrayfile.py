@@ -11,7 +11,7 @@ import json
 import mmap
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ import numpy.typing as npt
 
 MAGIC = b"SVARRAY\x01"
 ALIGNMENT = 64
+VERSIONS = (1, 2)
+_MOST_IN_A_BYTE = 255
 DTYPES = frozenset({"|u1", "|i1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8", "<f2", "<f4", "<f8"})
 
 
@@ -37,7 +39,7 @@ class ArrayFile:
     meta: Mapping[str, Any]
     arrays: Mapping[str, npt.NDArray[Any]]
     offsets: Mapping[str, int]
-    """Where each array begins in the file, in bytes."""
+    """Where each array begins in the file, in bytes; none for those that are stored as counts."""
     mapped: mmap.mmap
     """The file; the arrays are views of it."""
 
@@ -52,11 +54,29 @@ def _align(offset: int) -> int:
 
 
 def write_array_file(
-    path: str | Path, *, kind: str, arrays: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any]
+    path: str | Path,
+    *,
+    kind: str,
+    arrays: Mapping[str, npt.NDArray[Any]],
+    meta: Mapping[str, Any],
+    counts: Collection[str] = (),
 ) -> None:
-    """Write `arrays` and `meta` to `path`, through a temporary name, so that a crash leaves no half file."""
+    """Write `arrays` and `meta` to `path`, through a temporary name, so that a crash leaves no half file.
+
+    Args:
+        path: file to write.
+        kind: what a reader asks for.
+        arrays: of the types that the format holds.
+        meta: for the header; JSON.
+        counts: names of arrays (N+1,) of u4 that never fall and are stored as counts.
+    """
     path = Path(path)
     stored = {name: np.ascontiguousarray(a, a.dtype.newbyteorder("<")) for name, a in arrays.items()}
+    entries: dict[str, dict[str, Any]] = {}
+    for name, array in stored.items():
+        entries[name] = {"dtype": array.dtype.str, "shape": list(array.shape)}
+        if name in counts:
+            stored[name], entries[name]["counts"] = _as_counts(name, array)
     for name, array in stored.items():
         if array.dtype.str not in DTYPES:
             raise TypeError(f"array {name!r} has dtype {array.dtype}, which this format does not hold")
@@ -66,11 +86,8 @@ def write_array_file(
         position = _align(position + array.nbytes)
 
     def header(base: int) -> bytes:
-        table = {
-            name: {"dtype": a.dtype.str, "shape": list(a.shape), "offset": base + relative[name]}
-            for name, a in stored.items()
-        }
-        return json.dumps({"kind": kind, "version": 1, "meta": dict(meta), "arrays": table}).encode()
+        table = {name: {**entry, "offset": base + relative[name]} for name, entry in entries.items()}
+        return json.dumps({"kind": kind, "version": 2 if counts else 1, "meta": dict(meta), "arrays": table}).encode()
 
     room = _align(len(MAGIC) + 4 + len(header(1 << 40)))  # offsets of 13 digits: the real header is never longer
     head = header(room)
@@ -103,11 +120,45 @@ def open_array_file(path: str | Path, *, kind: str) -> ArrayFile:
         found, version, meta, table = (header[key] for key in ("kind", "version", "meta", "arrays"))
     except (ValueError, KeyError, TypeError) as error:
         raise ArrayFileError(f"{path}: damaged header ({error})") from None
-    if found != kind or version != 1:
-        raise ArrayFileError(f"{path}: holds {found!r} version {version}, expected {kind!r} version 1")
+    if found != kind or version not in VERSIONS:
+        raise ArrayFileError(f"{path}: holds {found!r} version {version}, expected {kind!r} version 1 or 2")
     whole = np.frombuffer(mapped, np.uint8)
-    arrays = {name: _view(whole, path, name, entry, size) for name, entry in table.items()}
-    return ArrayFile(path, kind, meta, arrays, {name: entry["offset"] for name, entry in table.items()}, mapped)
+    arrays = {name: _read(whole, path, name, entry, size) for name, entry in table.items()}
+    offsets = {name: entry["offset"] for name, entry in table.items() if "counts" not in entry}
+    return ArrayFile(path, kind, meta, arrays, offsets, mapped)
+
+
+def _as_counts(name: str, array: npt.NDArray[Any]) -> tuple[npt.NDArray[np.uint8], dict[str, Any]]:
+    """The bytes that are stored of an array, and what the header says of them."""
+    if array.dtype != np.uint32 or array.ndim != 1 or not array.size:
+        raise TypeError(f"array {name!r} of {array.dtype}, shape {array.shape}: only (N+1,) of u4 are stored as counts")
+    rows = np.diff(array.astype(np.int64))
+    if (rows < 0).any():
+        raise ValueError(f"array {name!r} falls: it cannot be stored as counts")
+    large = np.flatnonzero(rows > _MOST_IN_A_BYTE)
+    told = [[int(row), int(rows[row])] for row in large]
+    rows[large] = 0
+    return rows.astype(np.uint8), {"first": int(array[0]), "large": told}
+
+
+def _read(whole: npt.NDArray[np.uint8], path: Path, name: str, entry: Any, size: int) -> npt.NDArray[Any]:
+    told = entry.get("counts")
+    if told is None:
+        return _view(whole, path, name, entry, size)
+    try:
+        first, large, (n_starts,) = int(told["first"]), told["large"], entry["shape"]
+        rows = _view(whole, path, name, {"dtype": "|u1", "shape": [n_starts - 1], "offset": entry["offset"]}, size)
+        counts = rows.astype(np.uint32)
+        for row, count in large:
+            counts[row] = count
+        starts = np.empty(n_starts, np.uint32)
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
+        raise ArrayFileError(f"{path}: array {name!r}: damaged counts ({error})") from None
+    starts[0] = first
+    np.cumsum(counts, out=starts[1:])
+    starts[1:] += np.uint32(first)
+    starts.flags.writeable = False
+    return starts
 
 
 def _view(whole: npt.NDArray[np.uint8], path: Path, name: str, entry: Any, size: int) -> npt.NDArray[Any]:

@@ -30,6 +30,8 @@ _DTYPES = {
     "node_first_child": "<u4", "node_first_entry": "<u4", "node_lookahead": "<f2",
     "entry_word": "<u4", "entry_log_prob": "<f2",
 }  # fmt: skip
+COUNTED = ("word_offset", "node_first_child", "node_first_entry")
+"""Arrays that the file holds as counts."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

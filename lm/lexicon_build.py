@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from lm.arrayfile import write_array_file
 from lm.digest import sha256
-from lm.lexicon import KIND, Lexicon
+from lm.lexicon import COUNTED, KIND, Lexicon
 from lm.phones import BOUNDARY_ID, PHONEMES
 from lm.vocabulary import SPECIAL_WORDS, check_words, words_sha256
 
@@ -47,7 +47,7 @@ def build_lexicon(
     lexicon = assemble_lexicon(words, pronunciations, unigram_log_prob)
     arrays = {field.name: getattr(lexicon, field.name) for field in fields(lexicon) if field.name != "words_sha256"}
     meta = {"phonemes": list(PHONEMES), "words_sha256": lexicon.words_sha256}
-    write_array_file(path, kind=KIND, arrays=arrays, meta=meta)
+    write_array_file(path, kind=KIND, arrays=arrays, meta=meta, counts=COUNTED)
 
 
 def assemble_lexicon(

@@ -15,16 +15,17 @@ from lm.vocabulary import UNKNOWN_ID, words_sha256
 
 BIGRAM_WORDS = 65_536
 """Ids from here on have unigrams only: second and third words are stored in 16 bits."""
-BIGRAM_BYTES = 8
+BIGRAM_BYTES = 5
 TRIGRAM_BYTES = 3
 _LEVELS = 256
+_HEADER_BYTES = 16_384  # some hundred rows have more than a byte counts; each has its place in the header
 _ITERATIONS = 30
 _NEVER = -99.0 * float(np.log(10.0))  # what ARPA files say for the probability of `<s>`
 
 
 def fixed_bytes(words: int) -> int:
     """Size of a packed model without its bigrams and trigrams, in bytes (header and tables included, rounded up)."""
-    return 4 * words + 4 * (min(words, BIGRAM_WORDS) + 2) + 3 * 4 * _LEVELS + 4096
+    return 4 * words + min(words, BIGRAM_WORDS) + 3 * 4 * _LEVELS + _HEADER_BYTES
 
 
 def write_ngram(path: str | Path, model: BackoffTrigram, words: Sequence[str]) -> None:
@@ -56,7 +57,8 @@ def write_ngram(path: str | Path, model: BackoffTrigram, words: Sequence[str]) -
         "trigram_log_prob": trigram_code,
         "trigram_log_prob_table": trigram_table,
     }
-    write_array_file(path, kind="ngram", arrays=arrays, meta={"order": 3, "words_sha256": words_sha256(words)})
+    meta = {"order": 3, "words_sha256": words_sha256(words)}
+    write_array_file(path, kind="ngram", arrays=arrays, meta=meta, counts=("bigram_first", "trigram_first"))
 
 
 def quantize(values: Floats) -> tuple[npt.NDArray[np.uint8], Floats]:

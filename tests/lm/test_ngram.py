@@ -11,7 +11,7 @@ from lm.arrayfile import ArrayFileError, open_array_file, write_array_file
 from lm.backoff import LAST_WORD
 from lm.kenlm_model import KenlmScorer
 from lm.ngram import BIGRAM_STATE, NO_CONTEXT, NgramModel, NgramScorer
-from lm.pack import fixed_bytes, quantize, write_ngram
+from lm.pack import BIGRAM_BYTES, TRIGRAM_BYTES, fixed_bytes, quantize, write_ngram
 from lm.perplexity import measure_perplexity
 from lm.prune import drop_rare_words, prune
 from lm.scorer import NullScorer
@@ -159,7 +159,9 @@ def test_pack_refuses_what_it_cannot_hold(trained, tmp_path):
 def test_size_is_what_was_asked_for(trained, files):
     words, _, model = trained
     size = (files / "ngram.bin").stat().st_size
-    assert size <= fixed_bytes(len(words)) + 8 * model.bigram_key.size + 3 * model.trigram_key.size
+    assert (
+        size <= fixed_bytes(len(words)) + BIGRAM_BYTES * model.bigram_key.size + TRIGRAM_BYTES * model.trigram_key.size
+    )
     assert NgramModel.open(files / "ngram.bin").words_sha256 == words_sha256(words)
 
 

@@ -18,14 +18,26 @@ export function readHeader(buffer, kind) {
   }
   const length = new DataView(buffer).getUint32(8, true);
   const header = JSON.parse(new TextDecoder().decode(bytes.subarray(12, 12 + length)));
-  if (header.kind !== kind || header.version !== 1) {
-    throw new Error(`expected ${kind} version 1, found ${header.kind} version ${header.version}`);
+  if (header.kind !== kind || ![1, 2].includes(header.version)) {
+    throw new Error(`expected ${kind} version 1 or 2, found ${header.kind} version ${header.version}`);
   }
   const arrays = {};
-  for (const [name, { dtype, shape, offset }] of Object.entries(header.arrays)) {
+  for (const [name, { dtype, shape, offset, counts }] of Object.entries(header.arrays)) {
     const size = shape.reduce((product, length) => product * length, 1);
-    if (offset + size * ITEM_BYTES[dtype.slice(1)] > bytes.length) throw new Error(`${kind}: cut off in ${name}`);
+    const stored = counts ? size - 1 : size * ITEM_BYTES[dtype.slice(1)];
+    if (offset + stored > bytes.length) throw new Error(`${kind}: cut off in ${name}`);
     arrays[name] = { offset, shape, size };
+    if (counts) arrays[name].values = addUp(bytes.subarray(offset, offset + stored), counts);
   }
   return { meta: header.meta, arrays };
+}
+
+/** Where rows begin, from how many there are in each; `large` are the rows that have more than a byte holds. */
+function addUp(rows, { first, large }) {
+  const counts = Uint32Array.from(rows);
+  for (const [row, count] of large) counts[row] = count;
+  const starts = new Uint32Array(rows.length + 1);
+  starts[0] = first;
+  counts.forEach((count, row) => { starts[row + 1] = starts[row] + count; });
+  return starts;
 }

@@ -122,7 +122,10 @@ export class Decoder {
   #place(buffer, kind) {
     const { meta, arrays } = readHeader(buffer, kind);
     const base = copyIn(this.#wasm, new Uint8Array(buffer));
-    for (const array of Object.values(arrays)) array.address = base + array.offset;
+    for (const array of Object.values(arrays)) {
+      array.address = array.values ? copyIn(this.#wasm, array.values) : base + array.offset;
+      delete array.values;
+    }
     return { meta, arrays };
   }
 
