@@ -10,6 +10,7 @@ that a checkpoint of it opens, trains and exports like any other. What matters i
 - `PruneUnits`: hidden units of feed-forward layers that add least to the outputs go: variance of the unit times the
   squared length of its outgoing weights; the bias takes over its mean.
 - `PruneHeads`, `DropBlocks`: export/structured.py.
+- `RoundWeights`: export/rounding.py; to be quantised to as many bits.
 
 What is lost comes back in part with some more training: `asr-export compress`, then `asr-train run --init`.
 """
@@ -31,6 +32,7 @@ from asr.nn.model import AcousticModel
 from asr.train.evaluate import streamed_log_probs
 from asr.types import FloatArray
 from export.moments import CHUNK, CompressionError, DoubleArray, Inputs, measure_inputs
+from export.rounding import RoundWeights, Track, round_weights
 from export.sensitivity import mean_divergence
 from export.structured import DropBlocks, PruneHeads, drop_blocks, prune_heads
 
@@ -59,9 +61,10 @@ class PruneUnits:
         _check_share(self.share)
 
 
-CompressionConfig = LowRank | PruneUnits | PruneHeads | DropBlocks
+CompressionConfig = LowRank | PruneUnits | PruneHeads | DropBlocks | RoundWeights
 _METHODS: Mapping[type[CompressionConfig], str] = {
     LowRank: "low rank", PruneUnits: "pruned units", PruneHeads: "pruned heads", DropBlocks: "dropped blocks",
+    RoundWeights: "rounded weights",
 }  # fmt: skip
 
 
@@ -75,13 +78,16 @@ def describe(config: CompressionConfig) -> dict[str, Any]:
     return {"method": _METHODS[type(config)], **asdict(config)}
 
 
-def compress(model: AcousticModel, config: CompressionConfig, features: Sequence[FloatArray]) -> AcousticModel:
+def compress(
+    model: AcousticModel, config: CompressionConfig, features: Sequence[FloatArray], track: Track = iter
+) -> AcousticModel:
     """A smaller network; the one given stays as it is.
 
     Args:
         model: not compressed before.
         config: how.
-        features: log-mel (T, 80) of half a minute or more of speech like that in training.
+        features: log-mel (T, 80) of half a minute or more of speech like that in training; minutes to round weights.
+        track: for a progress bar, where weights are rounded; see `round_weights`.
 
     Raises:
         CompressionError: no speech, or a network that is compressed already.
@@ -97,6 +103,8 @@ def compress(model: AcousticModel, config: CompressionConfig, features: Sequence
         return prune_heads(model, config, features)
     if isinstance(config, DropBlocks):
         return drop_blocks(model, config, features)
+    if isinstance(config, RoundWeights):
+        return round_weights(model, config, features, track)
     return with_ranks(model, _best_ranks(model, config.share, features), features)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 SPEECH_S = 30.0
 HELP = """variants: float32, int8, int8-dynamic, int8-static (or int8-static:minmax, int8-static:entropy), int4,
 mixed:SHARE of the bytes of int8; low-rank:SHARE of the blocks' matrices, prune:SHARE of the feed-forward units, heads:N
-or blocks:N fewer, also before one of these: low-rank:0.75+int8"""
+or blocks:N fewer, also before one of these: low-rank:0.75+int8; rounded:4+int4: four bits as speech suffers least
+
+  asr-export quantize --variant rounded:4+int4 --speech speech/*.flac --out encoder.onnx"""
 COMPRESS_HELP = """what is lost comes back in part with some more training, gently:
 
   asr-export compress --checkpoint released --variant prune:0.75 --speech train/*.flac --out pruned
@@ -45,12 +47,16 @@ def add_arguments(commands: Any) -> None:
         "--speech", type=Path, nargs="+", required=True, help="audio files like those in training, half a minute in all"
     )
     compress.add_argument("--out", type=Path, required=True, help="folder of the new checkpoint")
-    quantize = commands.add_parser("quantize", help="write an encoder in any precision, compressed or not", epilog=HELP)
-    quantize.add_argument("--checkpoint", type=Path, required=True)
+    quantize = commands.add_parser(
+        "quantize", help="write an encoder in any precision, compressed or not", epilog=HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    quantize.add_argument("--checkpoint", type=Path, help="default: the encoder of the bundle, or of the embedded one")
     quantize.add_argument("--variant", required=True, help="see below")
     quantize.add_argument(
-        "--speech", type=Path, nargs="+", default=[], help="audio files like those in training, half a minute in all"
-    )
+        "--speech", type=Path, nargs="+", default=[],
+        help="audio files like those in training, half a minute in all; some minutes for rounded:N",
+    )  # fmt: skip
     quantize.add_argument("--bundle", type=Path, help="write a bundle like this one instead of the graph alone")
     quantize.add_argument("--out", type=Path, required=True, help="encoder.onnx, or with --bundle a folder")
     sweep = commands.add_parser("sweep", help="measure variants of an encoder side by side", epilog=HELP)
@@ -90,18 +96,26 @@ def run_quantize(args: argparse.Namespace) -> None:
     """Write one variant, alone or in a bundle."""
     from asr.bundle import Bundle
     from asr.train.checkpoint import open_checkpoint
+    from export.targets.weights import encoder_model
     from export.variants import build_variant, parse_variant, with_encoder
 
+    def track(stages: Sequence[list[str]]) -> Iterable[list[str]]:
+        with _bar(len(stages), "layer") as bar:
+            for stage in stages:
+                yield stage
+                bar.update()
+
     variant = parse_variant(args.variant, args.speech)
-    model = open_checkpoint(args.checkpoint).model().eval()
+    model = open_checkpoint(args.checkpoint).model() if args.checkpoint else encoder_model(Bundle.open(args.bundle))
+    model.eval()
     if args.bundle is None:
-        config = build_variant(model, variant, args.speech, args.out)
+        config = build_variant(model, variant, args.speech, args.out, track=track)
         print(f"wrote {args.out}: {args.out.stat().st_size} bytes; {config}")
         return
     bundle = Bundle.open(args.bundle)
     with tempfile.TemporaryDirectory() as folder:
         encoder = Path(folder) / "encoder.onnx"
-        config = build_variant(model, variant, args.speech, encoder)
+        config = build_variant(model, variant, args.speech, encoder, track=track)
         made = with_encoder(bundle, encoder, config, args.out)
     print(f"wrote {args.out}: {made.size_bytes / 1e6:.1f} MB, encoder {config}")
 

@@ -1,7 +1,7 @@
 """Variants of an encoder, written as text, and what it takes to make one: compress, export, quantise, bundle.
 
     float32  int8  int8-dynamic  int8-static  int8-static:entropy  int4  mixed:0.75
-    low-rank:0.75+int8     prune:0.75+int8     heads:1+int8     blocks:1+int8
+    low-rank:0.75+int8     prune:0.75+int8     heads:1+int8     blocks:1+int8     rounded:4+int4
 
 The part after `+` is the quantisation, float32 where there is none. The number of `mixed` is a share of the bytes that
 int8 weights take.
@@ -24,12 +24,13 @@ from export.compress import CompressionConfig, LowRank, PruneUnits
 from export.onnx_graph import export_encoder
 from export.quantize import Float32, Int4Weights, Int8Dynamic, Int8Static, Int8Weights, QuantizationConfig
 from export.ranges import METHODS, read_features
+from export.rounding import RoundWeights, Track
 from export.sensitivity import LayerSensitivity, choose_mixed, sensitivity
 from export.structured import DropBlocks, PruneHeads
 
 STANDARD = (
     "float32", "int8", "int8-dynamic", "int8-static", "int4", "mixed:0.75", "low-rank:0.75+int8", "prune:0.75+int8",
-    "heads:1+int8", "blocks:1+int8",
+    "heads:1+int8", "blocks:1+int8", "rounded:4+int4",
 )  # fmt: skip
 _WRITTEN_HERE = ("tokens.txt", "README.md", "encoder.onnx")
 
@@ -97,14 +98,18 @@ def parse_compression(text: str) -> CompressionConfig:
     """
     found = _compression(text)
     if found is None:
-        raise VariantError(f"no compression {text!r}: expected low-rank:0.75, prune:0.75, heads:1 or blocks:1")
+        raise VariantError(
+            f"no compression {text!r}: expected low-rank:0.75, prune:0.75, heads:1, blocks:1 or rounded:4"
+        )
     return found
 
 
 def _compression(text: str) -> CompressionConfig | None:
     name, _, value = text.partition(":")
     shares: Mapping[str, type[LowRank | PruneUnits]] = {"low-rank": LowRank, "prune": PruneUnits}
-    counts: Mapping[str, type[PruneHeads | DropBlocks]] = {"heads": PruneHeads, "blocks": DropBlocks}
+    counts: Mapping[str, type[PruneHeads | DropBlocks | RoundWeights]] = {
+        "heads": PruneHeads, "blocks": DropBlocks, "rounded": RoundWeights,
+    }  # fmt: skip
     if name in shares:
         return shares[name](_number(text, value))
     return counts[name](_count(text, value)) if name in counts else None
@@ -138,7 +143,12 @@ def _number(text: str, value: str) -> float:
 
 
 def build_variant(
-    model: AcousticModel, variant: Variant, speech: Sequence[Path], target: Path, plain: Path | None = None
+    model: AcousticModel,
+    variant: Variant,
+    speech: Sequence[Path],
+    target: Path,
+    plain: Path | None = None,
+    track: Track = iter,
 ) -> dict[str, Any]:
     """Write the variant's graph to `target`.
 
@@ -148,6 +158,7 @@ def build_variant(
         speech: audio files that a variant may measure on.
         target: file to write.
         plain: float32 graph of the model, where there is one already.
+        track: for a progress bar; see `export.rounding.round_weights`.
 
     Returns:
         What a manifest records as `quantization["encoder"]`.
@@ -160,7 +171,7 @@ def build_variant(
     if variant.compression or isinstance(variant.quantization, MixedShare):
         features = [read_features(path) for path in speech]
     if variant.compression:
-        model, plain = compress.compress(model, variant.compression, features), None
+        model, plain = compress.compress(model, variant.compression, features, track), None
         entry["compression"] = compress.describe(variant.compression)
     with tempfile.TemporaryDirectory() as folder:
         if plain is None:

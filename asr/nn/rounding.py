@@ -40,7 +40,7 @@ def fit_blocks(weights: Tensor, bits: int, block_size: int = BLOCK_SIZE) -> tupl
     n_outputs, n_inputs = weights.shape
     groups = F.pad(weights, (0, -n_inputs % block_size)).view(n_outputs, -1, block_size)
     largest = groups.abs().amax(2, keepdim=True).clamp(min=_TINIEST * high)
-    exact = [high / k for k in range(2 ** (bits - 2), high)] + [high / (high + 1)]  # where the largest is k steps
+    exact = [high / k for k in (*range(1, high), high + 1)]  # where the largest is k steps of what was rounded before
     scale = _scale(largest, 1.0, high)
     steps = _steps(groups, scale, high)
     error = (steps * scale - groups).square().sum(2, keepdim=True)

@@ -1,3 +1,4 @@
+import copy
 import itertools
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ pytest.importorskip("onnxscript")
 from small_encoder import CONFIG, make_features, small_model  # noqa: E402
 
 from asr.nn.model import AcousticModel, EncoderConfig  # noqa: E402
+from asr.nn.rounding import fit_blocks, round_model, rounded  # noqa: E402
 from asr.train.checkpoint import Checkpoint, write_model  # noqa: E402
 from asr.train.deepen import deepened  # noqa: E402
 from asr.train.evaluate import streamed_log_probs  # noqa: E402
@@ -27,9 +29,12 @@ from export.compress import (  # noqa: E402
     describe,
     with_ranks,
 )
+from export.moments import Inputs  # noqa: E402
 from export.onnx_graph import export_encoder  # noqa: E402
 from export.parity import run_onnx, run_torch  # noqa: E402
-from export.quantize import Int8Weights, quantize_encoder  # noqa: E402
+from export.quantize import Int4Weights, Int8Weights, quantize_encoder  # noqa: E402
+from export.rounding import RoundWeights, round_matrix  # noqa: E402
+from export.sensitivity import mean_divergence  # noqa: E402
 from export.structured import DropBlocks, PruneHeads  # noqa: E402
 
 FEATURES = [make_features(512, seed) for seed in range(2)]
@@ -330,3 +335,66 @@ def test_compression_says_what_it_needs(model, low_rank):
 def test_a_configuration_of_layers_that_are_not_there_is_refused(changes):
     with pytest.raises(ValueError, match="blocks"):
         AcousticModel(EncoderConfig(d_model=16, n_heads=2, n_layers=1, d_ff=24, kernel=3, **changes))
+
+
+def inputs_of(seed, n_inputs, spread=1.0):
+    """Moments of inputs that hang together."""
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(400, n_inputs)) @ (np.eye(n_inputs) + spread * rng.normal(size=(n_inputs, n_inputs)))
+    rows += rng.normal(size=n_inputs)
+    mean = rows.mean(0)
+    return Inputs(mean, rows.T @ rows / len(rows) - np.outer(mean, mean))
+
+
+def output_error(weight, found, inputs):
+    change = (weight - found).numpy()
+    return np.einsum("oi,ij,oj->o", change, inputs.covariance, change)
+
+
+@given(st.integers(0, 1000), st.integers(2, 5))
+def test_rounding_by_what_inputs_correlate_loses_less_than_to_the_nearest(seed, bits):
+    weight = torch.randn(12, 40, generator=torch.Generator().manual_seed(seed)).double()
+    inputs = inputs_of(seed, 40)
+    found = round_matrix(weight, inputs, bits)
+    nearest = rounded(weight.float(), bits).double()
+    assert output_error(weight, found, inputs).sum() < 0.8 * output_error(weight, nearest, inputs).sum()
+    assert torch.equal(rounded(found.float(), bits).double(), found)  # what quantisation then makes of it
+
+
+def test_inputs_that_do_not_hang_together_are_rounded_to_the_nearest():
+    weight = torch.randn(6, 32, generator=torch.Generator().manual_seed(1)).double()
+    inputs = Inputs(np.zeros(32), np.diag(np.arange(1.0, 33.0)))
+    assert torch.allclose(round_matrix(weight, inputs, 4), rounded(weight.float(), 4).double())
+
+
+def test_rounding_comes_near_the_best_of_all_grids():
+    """Oracle: every combination of steps of a few inputs, with the same scale."""
+    ours, best, nearest = [], [], []
+    for seed in range(20):
+        weight = torch.randn(1, 4, generator=torch.Generator().manual_seed(seed)).double()
+        inputs = inputs_of(seed, 4)
+        scale = float(fit_blocks(weight.float(), 3)[1])
+        grids = torch.tensor(list(itertools.product(range(-4, 4), repeat=4))).double() * scale
+        best.append(output_error(weight.expand(len(grids), -1), grids, inputs).min())
+        ours.append(output_error(weight, round_matrix(weight, inputs, 3), inputs)[0])
+        nearest.append(output_error(weight, rounded(weight.float(), 3).double(), inputs)[0])
+    assert sum(best) <= sum(ours) + 1e-9
+    assert sum(ours) - sum(best) < 0.5 * (sum(nearest) - sum(best))
+
+
+def test_rounded_weights_lose_less_and_four_bits_hold_them(model, tmp_path):
+    stages = []
+    made = compress(model, RoundWeights(4), FEATURES, lambda groups: stages.extend(groups) or groups)
+    plain = copy.deepcopy(model)
+    round_model(plain, 4)
+    assert sorted(name for stage in stages for name in stage) == sorted([*linear_layers(model), "head"])
+    found, expected = (mean_divergence([log_probs(model)], [log_probs(each)]) for each in (made, plain))
+    assert 0 < found < expected
+    export_encoder(made, tmp_path / "plain.onnx")
+    quantize_encoder(tmp_path / "plain.onnx", tmp_path / "int4.onnx", Int4Weights())
+    assert (
+        np.abs(run_onnx(tmp_path / "int4.onnx", made, FEATURES[0], 64) - run_torch(made, FEATURES[0], 64)).max() < 1e-3
+    )
+    assert describe(RoundWeights(4)) == {"method": "rounded weights", "bits": 4}
+    with pytest.raises(CompressionError, match="bits is 9"):
+        RoundWeights(9)
