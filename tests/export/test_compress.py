@@ -369,17 +369,16 @@ def test_inputs_that_do_not_hang_together_are_rounded_to_the_nearest():
 
 def test_rounding_comes_near_the_best_of_all_grids():
     """Oracle: every combination of steps of a few inputs, with the same scale."""
-    ours, best, nearest = [], [], []
+    ratios = []
     for seed in range(20):
         weight = torch.randn(1, 4, generator=torch.Generator().manual_seed(seed)).double()
         inputs = inputs_of(seed, 4)
         scale = float(fit_blocks(weight.float(), 3)[1])
         grids = torch.tensor(list(itertools.product(range(-4, 4), repeat=4))).double() * scale
-        best.append(output_error(weight.expand(len(grids), -1), grids, inputs).min())
-        ours.append(output_error(weight, round_matrix(weight, inputs, 3), inputs)[0])
-        nearest.append(output_error(weight, rounded(weight.float(), 3).double(), inputs)[0])
-    assert sum(best) <= sum(ours) + 1e-9
-    assert sum(ours) - sum(best) < 0.5 * (sum(nearest) - sum(best))
+        best = output_error(weight.expand(len(grids), -1), grids, inputs).min()
+        ratios.append(output_error(weight, round_matrix(weight, inputs, 3), inputs)[0] / best)
+    assert min(ratios) >= 1 - 1e-9
+    assert np.median(ratios) < 1.2
 
 
 def test_rounded_weights_lose_less_and_four_bits_hold_them(model, tmp_path):
