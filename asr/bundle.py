@@ -24,6 +24,8 @@ from lm.phones import PHONEMES, read_tokens
 
 SCHEMA_VERSION = 3
 MANIFEST = "manifest.json"
+SMALL_ENCODER = "encoder-small.onnx"
+"""The encoder once more in fewer bits, where a bundle has it: what `asr-export shrink` takes."""
 REQUIRED_FILES = ("encoder.onnx", "tokens.txt", "lexicon.bin", "README.md")
 SAMPLE_RATE_HZ = 16000
 FEATURES: Mapping[str, Any] = MappingProxyType({

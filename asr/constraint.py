@@ -109,8 +109,8 @@ def _own_shares(grammar: Grammar, lexicon: Lexicon) -> dict[int, float]:
     words = grammar.automaton.words()
     is_address = _is_address(grammar)
     shares = address_shares(words) if is_address else dict.fromkeys(words, OWN_SHARE / max(len(words), 1))
-    found = ((lexicon.find(word), share) for word, share in shares.items())
-    return {word: share for word, share in found if word is not None}
+    found = zip(lexicon.find_many(list(shares)).tolist(), shares.values(), strict=True)
+    return {word: share for word, share in found if word >= 0}
 
 
 def _is_address(grammar: Grammar) -> bool:

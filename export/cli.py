@@ -60,6 +60,7 @@ def _add_checkpoint_commands(commands: argparse._SubParsersAction[argparse.Argum
     encoder.add_argument("--out", type=Path, required=True)
     bundle = commands.add_parser("bundle", help="write a whole bundle")
     bundle.add_argument("--checkpoint", type=Path, required=True)
+    bundle.add_argument("--small-encoder", type=Path, help="from `quantize --variant rounded:4+int4`, for `shrink`")
     bundle.add_argument("--lexicon", type=Path, required=True)
     bundle.add_argument("--ngram", type=Path, required=True)
     bundle.add_argument("--g2p", type=Path)
@@ -76,10 +77,13 @@ def _add_checkpoint_commands(commands: argparse._SubParsersAction[argparse.Argum
 
 
 def _add_bundle_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    shrink = commands.add_parser("shrink", help="write a smaller bundle: fewer words, a shorter n-gram")
+    shrink = commands.add_parser(
+        "shrink", help="write a smaller bundle: an encoder of fewer bits, fewer words, a shorter n-gram"
+    )
     shrink.add_argument("--bundle", type=Path, help="default: the embedded one")
-    shrink.add_argument("--words", type=int, required=True, help="keep so many, the most frequent ones")
-    shrink.add_argument("--ngram-mb", type=float, required=True, help="size of the n-gram, at most")
+    shrink.add_argument("--words", type=int, help="keep so many, the most frequent ones; default: all")
+    shrink.add_argument("--ngram-mb", type=float, help="size of the n-gram, at most; default: what it is")
+    shrink.add_argument("--whole-encoder", action="store_true", help="keep it, not the bundle's one of fewer bits")
     shrink.add_argument("--no-neural", action="store_true", help="leave the neural language model out")
     shrink.add_argument("--out", type=Path, required=True, help="folder")
     chunk = commands.add_parser("chunk", help="copy an encoder with another chunk size in its metadata")
@@ -140,20 +144,25 @@ def run_encoder(args: argparse.Namespace) -> None:
 
 def run_bundle(args: argparse.Namespace) -> None:
     """Export, quantise and write a bundle."""
-    from asr.bundle import DomainInfo, Selftest
+    from asr.bundle import SMALL_ENCODER, DomainInfo, Selftest
     from asr.confidence import ConfidenceWeights
     from asr.config import DecodingConfig
     from asr.endpoint import EndpointConfig
     from asr.rejection import RejectionWeights
+    from export import compress, quantize
     from export.bundle import write_bundle
-    from export.quantize import Int8Weights
+    from export.quantize import Int4Weights, Int8Weights
+    from export.rounding import RoundWeights
 
     settings = json.loads(args.settings.read_text(encoding="utf-8"))
+    small = {**quantize.describe(Int4Weights()), "compression": compress.describe(RoundWeights())}
     with tempfile.TemporaryDirectory() as folder:
         encoder = Path(folder) / "encoder.onnx"
         run_encoder(argparse.Namespace(checkpoint=args.checkpoint, float=False, chunk_ms=640, out=encoder))
         selftest = f"selftest{args.selftest.suffix}"
         files = {"encoder.onnx": encoder, "lexicon.bin": args.lexicon, "ngram.bin": args.ngram, selftest: args.selftest}
+        if args.small_encoder:
+            files[SMALL_ENCODER] = args.small_encoder
         if args.g2p:
             files["g2p.onnx"] = args.g2p
         if args.lm:
@@ -175,6 +184,7 @@ def run_bundle(args: argparse.Namespace) -> None:
                     if args.lm
                     else {}
                 ),
+                **({"small_encoder": small} if args.small_encoder else {}),
             },
             provenance=settings["provenance"],
             license=settings["license"],
@@ -226,7 +236,12 @@ def run_shrink(args: argparse.Namespace) -> None:
     from asr.bundle import Bundle
     from export.shrink import Shrinking, shrink
 
-    plan = Shrinking(args.words, round(args.ngram_mb * 1e6), neural=not args.no_neural)
+    plan = Shrinking(
+        args.words,
+        None if args.ngram_mb is None else round(args.ngram_mb * 1e6),
+        neural=not args.no_neural,
+        small_encoder=not args.whole_encoder,
+    )
     bundle = shrink(Bundle.open(args.bundle), args.out, plan)
     for name, info in sorted(bundle.manifest.files.items()):
         print(f"{info.bytes:>9,} {name}")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from asr.bundle import Bundle, DomainInfo
+from asr.bundle import SMALL_ENCODER, Bundle, DomainInfo
 from export.bundle import write_bundle
 from export.language_model import ADAPTER_FOLDER, write_arrays
 from export.restrict import owners, pronunciations
@@ -39,12 +39,14 @@ _MARGINAL_ROUNDS = 5
 class Shrinking:
     """What to keep of a bundle; recorded in the manifest of the smaller one."""
 
-    words: int
-    """The most frequent ones."""
-    ngram_bytes: int
-    """Most that `ngram.bin` may have."""
+    words: int | None = None
+    """The most frequent ones; all of them if not given."""
+    ngram_bytes: int | None = None
+    """Most that `ngram.bin` may have; what it has if not given."""
     neural: bool = True
     """Whether the neural language model stays."""
+    small_encoder: bool = True
+    """Whether the encoder is the one of fewer bits, where the bundle has one."""
 
 
 def shrink(bundle: Bundle, out: Path, plan: Shrinking) -> Bundle:
@@ -54,35 +56,42 @@ def shrink(bundle: Bundle, out: Path, plan: Shrinking) -> Bundle:
         ValueError: `plan` asks for more words than there are, or leaves no room for the n-gram's unigrams.
         FileExistsError, BundleError: as `write_bundle`.
     """
-    lexicon = Lexicon.open(bundle.file("lexicon.bin"))
-    if not len(SPECIAL_WORDS) < plan.words <= len(lexicon):
-        raise ValueError(f"words: expected {len(SPECIAL_WORDS) + 1} to {len(lexicon)}, found {plan.words}")
-    if plan.ngram_bytes < fixed_bytes(plan.words):
-        raise ValueError(f"ngram_bytes: {plan.words} words need {fixed_bytes(plan.words)} at least")
-    manifest = bundle.manifest
+    manifest, lexicon = bundle.manifest, Lexicon.open(bundle.file("lexicon.bin"))
+    words = len(lexicon) if plan.words is None else plan.words
+    ngram_bytes = manifest.files["ngram.bin"].bytes if plan.ngram_bytes is None else plan.ngram_bytes
+    if not len(SPECIAL_WORDS) < words <= len(lexicon):
+        raise ValueError(f"words: expected {len(SPECIAL_WORDS) + 1} to {len(lexicon)}, found {words}")
+    if ngram_bytes < fixed_bytes(words):
+        raise ValueError(f"ngram_bytes: {words} words need {fixed_bytes(words)} at least")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.parts.") as temporary:
         folder = Path(temporary)
-        _write_words(lexicon, NgramModel.open(bundle.file("ngram.bin")), plan, folder)
+        if (plan.words, plan.ngram_bytes) != (None, None):
+            _write_words(lexicon, NgramModel.open(bundle.file("ngram.bin")), words, ngram_bytes, folder)
         has_neural = plan.neural and DATA_FILE in manifest.files
-        if has_neural and PIECES_FILE not in manifest.files:  # pieces spell whatever words there are
-            _write_neural(bundle, plan.words, folder)
+        if has_neural and words < len(lexicon) and PIECES_FILE not in manifest.files:  # pieces spell any words
+            _write_neural(bundle, words, folder)
         made = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-        ours = {*made, *MADE_HERE, *(() if has_neural else filter(_is_neural, manifest.files))}
+        ours = {*made, *MADE_HERE, SMALL_ENCODER, *(() if has_neural else filter(_is_neural, manifest.files))}
         kept = {name: bundle.file(name) for name in manifest.files if name not in ours}
+        quantization = {name: value for name, value in manifest.quantization.items() if name != "lm" or has_neural}
+        encoder = quantization.pop("small_encoder", None)
+        if plan.small_encoder and SMALL_ENCODER in manifest.files:
+            kept["encoder.onnx"] = bundle.file(SMALL_ENCODER)
+            quantization["encoder"] = encoder
         return write_bundle(
             out,
-            name=f"{manifest.name}, {plan.words} words",
+            name=f"{manifest.name}, {words} words",
             language=manifest.language,
             files={**kept, **made},
-            readme=_card(bundle, plan),
+            readme=_card(bundle, words, ngram_bytes, plan),
             selftest=manifest.selftest,
             decoding=manifest.decoding,
             confidence=manifest.confidence,
             rejection=manifest.rejection,
             endpoint=manifest.endpoint,
-            quantization={name: value for name, value in manifest.quantization.items() if name != "lm" or has_neural},
-            provenance={**manifest.provenance, "shrunk": f"{plan.words} words, n-gram of {plan.ngram_bytes} bytes"},
+            quantization=quantization,
+            provenance={**manifest.provenance, "shrunk": f"{words} words, n-gram of {ngram_bytes} bytes"},
             license=manifest.license,
             neural_share=manifest.neural_share if has_neural else 0.0,
             domains=_domains(bundle) if has_neural else {},
@@ -102,21 +111,22 @@ def _domains(bundle: Bundle) -> dict[str, DomainInfo]:
     }
 
 
-def _card(bundle: Bundle, plan: Shrinking) -> str:
+def _card(bundle: Bundle, words: int, ngram_bytes: int, plan: Shrinking) -> str:
     text = bundle.file("README.md").read_text(encoding="utf-8")
     neural = "" if plan.neural else ", no neural language model"
+    encoder = ", an encoder of fewer bits" if plan.small_encoder and SMALL_ENCODER in bundle.manifest.files else ""
     note = (
-        f"Smaller than the bundle that the rest of this card describes: the {plan.words} most frequent words, an "
-        f"n-gram of {plan.ngram_bytes / 1e6:.1f} MB{neural}. Word error rates below are those of the whole bundle."
+        f"Smaller than the bundle that the rest of this card describes: the {words} most frequent words, an "
+        f"n-gram of {ngram_bytes / 1e6:.1f} MB{neural}{encoder}. Word error rates below are those of the whole bundle."
     )
     title, _, rest = text.partition("\n")
     return f"{title}\n\n{note}\n{rest}"
 
 
-def _write_words(lexicon: Lexicon, ngram: NgramModel, plan: Shrinking, folder: Path) -> None:
-    spellings = [lexicon.word(word) for word in range(plan.words)]
-    spoken = pronunciations(lexicon, range(plan.words))
-    model = _first_words(ngram, plan.words)
+def _write_words(lexicon: Lexicon, ngram: NgramModel, words: int, ngram_bytes: int, folder: Path) -> None:
+    spellings = [lexicon.word(word) for word in range(words)]
+    spoken = pronunciations(lexicon, range(words))
+    model = _first_words(ngram, words)
     build_lexicon(
         spellings,
         {spellings[word]: dict(variants) for word, variants in spoken.items()},
@@ -125,7 +135,7 @@ def _write_words(lexicon: Lexicon, ngram: NgramModel, plan: Shrinking, folder: P
     )
     pruned = prune(
         Estimate(model, *context_shares(model)),
-        budget=plan.ngram_bytes - fixed_bytes(plan.words),
+        budget=ngram_bytes - fixed_bytes(words),
         bigram_cost=BIGRAM_BYTES,
         trigram_cost=TRIGRAM_BYTES,
     )

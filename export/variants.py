@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from asr.bundle import Bundle
+from asr.bundle import SMALL_ENCODER, Bundle
 from asr.nn.model import AcousticModel
 from asr.types import FloatArray
 from export import compress, quantize
@@ -32,7 +32,7 @@ STANDARD = (
     "float32", "int8", "int8-dynamic", "int8-static", "int4", "mixed:0.75", "low-rank:0.75+int8", "prune:0.75+int8",
     "heads:1+int8", "blocks:1+int8", "rounded:4+int4",
 )  # fmt: skip
-_WRITTEN_HERE = ("tokens.txt", "README.md", "encoder.onnx")
+_WRITTEN_HERE = ("tokens.txt", "README.md", "encoder.onnx", SMALL_ENCODER)
 
 
 class VariantError(ValueError):
@@ -216,7 +216,10 @@ def with_encoder(bundle: Bundle, encoder: Path, quantization: Mapping[str, Any],
         decoding=manifest.decoding,
         confidence=manifest.confidence,
         endpoint=manifest.endpoint,
-        quantization={**manifest.quantization, "encoder": dict(quantization)},
+        quantization={
+            **{part: value for part, value in manifest.quantization.items() if part != "small_encoder"},
+            "encoder": dict(quantization),
+        },
         provenance=manifest.provenance,
         license=manifest.license,
         neural_share=manifest.neural_share,

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-BLOCK_SIZE = 32
+BLOCK_SIZE = 16
 _SHARES = (0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
 _TINIEST = 1e-6
 """Scales have sixteen bits; below this they lose too many."""

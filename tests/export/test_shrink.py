@@ -7,7 +7,11 @@ import numpy as np
 import pytest
 
 import asr
-from asr.bundle import Bundle
+from asr.audio import open_audio
+from asr.bundle import SMALL_ENCODER, Bundle
+from asr.features import compute_features
+from asr.onnx_encoder import OnnxEncoder
+from export.sensitivity import mean_divergence, stream
 from export.shrink import Shrinking, context_shares, shrink
 from lm.backoff import BackoffTrigram, normalized, pair_key
 from lm.lexicon import Lexicon
@@ -73,6 +77,36 @@ def test_kept_bigrams_and_trigrams_have_their_probabilities(whole, small):
             assert new == pytest.approx(old, abs=0.1)
             checked += 1
     assert checked > 1000
+
+
+def test_the_encoder_of_fewer_bits_takes_the_others_place(whole, small, tmp_path):
+    lean = shrink(whole, tmp_path / "lean", Shrinking())
+    same = {name for name, info in lean.manifest.files.items() if whole.manifest.files.get(name) == info}
+    assert lean.manifest.files.keys() - same == {"encoder.onnx", "README.md"}
+    assert whole.manifest.files.keys() - lean.manifest.files.keys() == {SMALL_ENCODER}
+    for bundle in (lean, small):
+        assert bundle.manifest.files["encoder.onnx"] == whole.manifest.files[SMALL_ENCODER]
+        assert bundle.manifest.quantization["encoder"]["scheme"] == "int4"
+        assert "small_encoder" not in bundle.manifest.quantization
+    assert (
+        asr.Recognizer(lean.path).transcribe(lean.file(lean.manifest.selftest.audio)).text
+        == whole.manifest.selftest.text
+    )
+    kept = shrink(whole, tmp_path / "kept", Shrinking(small_encoder=False))
+    assert kept.manifest.files["encoder.onnx"] == whole.manifest.files["encoder.onnx"]
+    assert SMALL_ENCODER not in kept.manifest.files
+    assert "small_encoder" not in kept.manifest.quantization
+    again = shrink(lean, tmp_path / "again", Shrinking(ngram_bytes=1_500_000))  # there is no smaller one any more
+    assert again.manifest.files["encoder.onnx"] == lean.manifest.files["encoder.onnx"]
+    assert again.manifest.files["ngram.bin"].bytes <= 1_500_000
+    assert again.manifest.quantization["encoder"] == lean.manifest.quantization["encoder"]
+
+
+def test_both_encoders_say_nearly_the_same(whole):
+    features = compute_features(np.concatenate(list(open_audio(whole.file(whole.manifest.selftest.audio)).blocks())))
+    found = [stream(OnnxEncoder(whole.file(name)), features) for name in ("encoder.onnx", SMALL_ENCODER)]
+    assert whole.file(SMALL_ENCODER).stat().st_size <= 2_500_000
+    assert 1e-4 < mean_divergence(found[:1], found[1:]) < 0.15
 
 
 def test_without_the_neural_model(whole, tmp_path):
