@@ -83,6 +83,9 @@ def _add_bundle_commands(commands: argparse._SubParsersAction[argparse.ArgumentP
     shrink.add_argument("--bundle", type=Path, help="default: the embedded one")
     shrink.add_argument("--words", type=int, help="keep so many, the most frequent ones; default: all")
     shrink.add_argument("--ngram-mb", type=float, help="size of the n-gram, at most; default: what it is")
+    shrink.add_argument(
+        "--neural-share", type=float, help="of the neural language model, at least; default: what it is (0.75 for 1 MB)"
+    )
     shrink.add_argument("--whole-encoder", action="store_true", help="keep it, not the bundle's one of fewer bits")
     shrink.add_argument("--no-neural", action="store_true", help="leave the neural language model out")
     shrink.add_argument("--out", type=Path, required=True, help="folder")
@@ -240,6 +243,7 @@ def run_shrink(args: argparse.Namespace) -> None:
         args.words,
         None if args.ngram_mb is None else round(args.ngram_mb * 1e6),
         neural=not args.no_neural,
+        neural_share=args.neural_share,
         small_encoder=not args.whole_encoder,
     )
     bundle = shrink(Bundle.open(args.bundle), args.out, plan)

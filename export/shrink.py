@@ -45,6 +45,8 @@ class Shrinking:
     """Most that `ngram.bin` may have; what it has if not given."""
     neural: bool = True
     """Whether the neural language model stays."""
+    neural_share: float | None = None
+    """Of the neural language model in a word's probability, at least, where it stays: a short n-gram knows less."""
     small_encoder: bool = True
     """Whether the encoder is the one of fewer bits, where the bundle has one."""
 
@@ -61,6 +63,8 @@ def shrink(bundle: Bundle, out: Path, plan: Shrinking) -> Bundle:
     ngram_bytes = manifest.files["ngram.bin"].bytes if plan.ngram_bytes is None else plan.ngram_bytes
     if not len(SPECIAL_WORDS) < words <= len(lexicon):
         raise ValueError(f"words: expected {len(SPECIAL_WORDS) + 1} to {len(lexicon)}, found {words}")
+    if plan.neural_share is not None and not 0 <= plan.neural_share <= 1:
+        raise ValueError(f"neural_share: expected 0 to 1, found {plan.neural_share}")
     if ngram_bytes < fixed_bytes(words):
         raise ValueError(f"ngram_bytes: {words} words need {fixed_bytes(words)} at least")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -93,8 +97,8 @@ def shrink(bundle: Bundle, out: Path, plan: Shrinking) -> Bundle:
             quantization=quantization,
             provenance={**manifest.provenance, "shrunk": f"{words} words, n-gram of {ngram_bytes} bytes"},
             license=manifest.license,
-            neural_share=manifest.neural_share if has_neural else 0.0,
-            domains=_domains(bundle) if has_neural else {},
+            neural_share=max(manifest.neural_share, plan.neural_share or 0.0) if has_neural else 0.0,
+            domains=_domains(bundle, plan.neural_share or 0.0) if has_neural else {},
             chunk_ms=manifest.encoder.chunk_ms,
             default_chunk_ms=manifest.encoder.default_chunk_ms,
         )
@@ -104,9 +108,13 @@ def _is_neural(name: str) -> bool:
     return name in (DATA_FILE, GRAPH_FILE, PIECES_FILE) or name.startswith(f"{ADAPTER_FOLDER}/")
 
 
-def _domains(bundle: Bundle) -> dict[str, DomainInfo]:
+def _domains(bundle: Bundle, least_share: float) -> dict[str, DomainInfo]:
     return {
-        name: replace(info, adapter=f"{ADAPTER_FOLDER}/{Path(info.adapter).name}" if info.adapter else "")
+        name: replace(
+            info,
+            adapter=f"{ADAPTER_FOLDER}/{Path(info.adapter).name}" if info.adapter else "",
+            neural_share=max(info.neural_share, least_share),
+        )
         for name, info in bundle.manifest.domains.items()
     }
 

@@ -18,14 +18,14 @@ BIGRAM_WORDS = 65_536
 BIGRAM_BYTES = 5
 TRIGRAM_BYTES = 3
 _LEVELS = 256
-_HEADER_BYTES = 16_384  # some hundred rows have more than a byte counts; each has its place in the header
 _ITERATIONS = 30
 _NEVER = -99.0 * float(np.log(10.0))  # what ARPA files say for the probability of `<s>`
 
 
 def fixed_bytes(words: int) -> int:
     """Size of a packed model without its bigrams and trigrams, in bytes (header and tables included, rounded up)."""
-    return 4 * words + min(words, BIGRAM_WORDS) + 3 * 4 * _LEVELS + _HEADER_BYTES
+    rows = min(words, BIGRAM_WORDS)
+    return 4 * words + rows + rows // 8 + 3 * 4 * _LEVELS + 4096  # rows of more than a byte counts are in the header
 
 
 def write_ngram(path: str | Path, model: BackoffTrigram, words: Sequence[str]) -> None:

@@ -96,7 +96,12 @@ def test_the_encoder_of_fewer_bits_takes_the_others_place(whole, small, tmp_path
     assert kept.manifest.files["encoder.onnx"] == whole.manifest.files["encoder.onnx"]
     assert SMALL_ENCODER not in kept.manifest.files
     assert "small_encoder" not in kept.manifest.quantization
-    again = shrink(lean, tmp_path / "again", Shrinking(ngram_bytes=1_500_000))  # there is no smaller one any more
+    assert lean.manifest.domains == whole.manifest.domains
+    again = shrink(lean, tmp_path / "again", Shrinking(ngram_bytes=1_500_000, neural_share=0.75))  # no smaller one now
+    assert again.manifest.neural_share == 0.75
+    assert {name: info.neural_share for name, info in again.manifest.domains.items()} == {
+        "assistant": 0.9, "dictation": 0.75,
+    }  # fmt: skip
     assert again.manifest.files["encoder.onnx"] == lean.manifest.files["encoder.onnx"]
     assert again.manifest.files["ngram.bin"].bytes <= 1_500_000
     assert again.manifest.quantization["encoder"] == lean.manifest.quantization["encoder"]
@@ -122,6 +127,7 @@ def test_without_the_neural_model(whole, tmp_path):
         (Shrinking(2, 400_000), "words: expected"),
         (Shrinking(10**7, 400_000), "words: expected"),
         (Shrinking(WORDS, 1000), "ngram_bytes: 6000 words need"),
+        (Shrinking(WORDS, 400_000, neural_share=1.5), "neural_share: expected 0 to 1, found 1.5"),
     ],
 )
 def test_impossible_plans_leave_nothing_behind(whole, tmp_path, plan, message):
