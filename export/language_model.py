@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
+import torch
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from lm.arrayfile import ArrayFile, open_array_file, write_array_file
@@ -23,15 +24,15 @@ from lm.neural import DATA_FILE, GRAPH_FILE, KIND, FloatArray
 from lm.train.checkpoint import TrainedModel
 from lm.train.fofe import layer_sizes
 from lm.train.recipe import LanguageModelConfig
+from lm.train.rounding import fit_groups, group_size
 
 OPSET = 17
 IR_VERSION = 9
 ADAPTER_FOLDER = "adapters"
+EMBEDDING_BITS = 4
 _ONNX_TYPES = {
     "|i1": TensorProto.INT8, "|u1": TensorProto.UINT8, "<f2": TensorProto.FLOAT16, "<f4": TensorProto.FLOAT,
 }  # fmt: skip
-GROUP = 32
-"""Numbers of an embedding that share a scale, where its half is a multiple of that."""
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 
@@ -81,33 +82,11 @@ def _arrays(trained: TrainedModel) -> dict[str, npt.NDArray[Any]]:
 def pack_embedding(values: FloatArray) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float16]]:
     """Embeddings (V, D), D even, as 4-bit numbers and scales; the layout is that of `NeuralModel`."""
     n_words, dim = values.shape
-    steps, scale = fit_groups(values.reshape(n_words, dim // group_size(dim), -1), 4)
+    groups = torch.from_numpy(values).reshape(n_words, dim // group_size(dim), -1)
+    steps, scale = (found.numpy() for found in fit_groups(groups, EMBEDDING_BITS))
     numbers = (steps.reshape(n_words, dim) + 8).astype(np.uint8)
     packed = numbers[:, : dim // 2] + np.uint8(16) * numbers[:, dim // 2 :]
     return packed, scale[:, :, 0].astype(np.float16)
-
-
-def group_size(dim: int) -> int:
-    """How many numbers of an embedding share a scale."""
-    return GROUP if dim // 2 % GROUP == 0 else dim // 2
-
-
-def fit_groups(groups: FloatArray, bits: int) -> tuple[FloatArray, FloatArray]:
-    """Whole numbers of some bits (N, G, S) and scales (N, G, 1) of sixteen bits whose product is near `groups`.
-
-    Of ten clippings of a group's largest number, the one with the smallest squared error gives its scale.
-    """
-    high = 2 ** (bits - 1) - 1
-    largest = np.abs(groups).max(2, keepdims=True).clip(1e-4)
-    best, scale, error = groups, largest, np.full(largest.shape, np.inf, np.float32)
-    for share in np.linspace(0.55, 1.0, 10):
-        tried = (largest * share / high).astype(np.float16).astype(np.float32)
-        steps = np.round(groups / tried).clip(-high - 1, high)
-        squares = np.square(steps * tried - groups).sum(2, keepdims=True)
-        better = squares < error
-        best, scale = np.where(better, steps, best), np.where(better, tried, scale)
-        error = np.where(better, squares, error)
-    return best, scale
 
 
 def int8_rows(values: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:

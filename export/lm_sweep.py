@@ -15,16 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from asr.errors import MissingDependencyError, OptionError
-from export.language_model import GROUP, fit_groups, group_size, int8_rows
+from export.language_model import int8_rows
 from lm.corpus import read_lines
 from lm.train.checkpoint import Checkpoint, TrainedModel
 from lm.train.evaluate import evaluate
 from lm.train.fofe import LanguageModel
+from lm.train.rounding import GROUP, group_size, rounded
 from lm.train.tokens import Tokens, encode
 
 STANDARD = ("32/32", "16/16", "8/8", "6/8", "5/8", "4/8", "4/6", "4/4", "3/8", "2/8")
@@ -65,16 +65,11 @@ def parse_lm_variant(text: str) -> LmVariant:
     return LmVariant(int(match[1]), int(match[2]))
 
 
-def rounded(values: Tensor, bits: int, group: int) -> Tensor:
-    """What `bits` leave of a matrix, each `group` numbers of a row with a scale of their own."""
+def in_bits(values: Tensor, bits: int, group: int) -> Tensor:
+    """What `bits` leave of a matrix; 16 and 32 are numbers with a point."""
     if bits == 32:
         return values
-    if bits == 16:
-        return values.half().float()
-    rows, columns = values.shape
-    padded = np.pad(values.detach().cpu().numpy(), ((0, 0), (0, -columns % group)))
-    steps, scale = fit_groups(padded.reshape(rows, -1, group), bits)
-    return torch.from_numpy((steps * scale).reshape(rows, -1)[:, :columns].astype(np.float32)).to(values.device)
+    return values.half().float() if bits == 16 else rounded(values, bits, group)
 
 
 def bytes_of(shape: torch.Size, bits: int, group: int) -> int:
@@ -91,7 +86,7 @@ def quantized(model: LanguageModel, variant: LmVariant) -> tuple[LanguageModel, 
         for name, weights in made.named_parameters():
             if name == "embedding":
                 group = group_size(weights.shape[1])
-                weights.copy_(rounded(weights, variant.table, group))
+                weights.copy_(in_bits(weights, variant.table, group))
                 size += bytes_of(weights.shape, variant.table, group)
             elif name.startswith("networks.") and weights.ndim == 2:
                 if variant.layers == 8:  # as exported: a scale of 32 bits a row
@@ -99,7 +94,7 @@ def quantized(model: LanguageModel, variant: LmVariant) -> tuple[LanguageModel, 
                     weights.copy_(torch.from_numpy(steps * scale[:, None]))
                     size += weights.numel() + 4 * len(weights)
                 else:
-                    weights.copy_(rounded(weights, variant.layers, GROUP))
+                    weights.copy_(in_bits(weights, variant.layers, GROUP))
                     size += bytes_of(weights.shape, variant.layers, GROUP)
             elif name.startswith("networks."):
                 size += 4 * weights.numel()

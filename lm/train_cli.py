@@ -34,6 +34,7 @@ TRAIN_EXAMPLES = """examples:
   asr-lm train --recipe recipes/lm-english.toml --tokens tokens --run runs/adfofe --form separate
   asr-lm train --recipe recipes/lm-english.toml --tokens tokens --run runs/joint --form adapted
   asr-lm train --recipe recipes/lm-english.toml --tokens tokens --run runs/assistant --application assistant
+  asr-lm train --recipe recipes/lm-english-longer.toml --tokens tokens --run runs/longer --init asr/data/english
 
 The same command goes on with a run that was stopped.
 """
@@ -105,6 +106,9 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", type=Path, required=True, dest="run_folder", help="folder of the run")
     parser.add_argument("--form", help=FORM_HELP)
     parser.add_argument("--application", action="append", default=[], help="train on this application's text only")
+    parser.add_argument(
+        "--init", type=Path, metavar="MODEL", help="bundle folder or checkpoint whose weights a new run begins with"
+    )
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so many minutes")
     parser.set_defaults(run=run_train)
 
@@ -193,7 +197,8 @@ def _train(args: argparse.Namespace, recipe: Recipe) -> None:
     from lm.train.trainer import Trainer, finish_run
 
     args.run_folder.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(args.run_folder, TokenStore.open(args.tokens), recipe)
+    start = _read_model(args.init)[0] if args.init else None
+    trainer = Trainer(args.run_folder, TokenStore.open(args.tokens), recipe, start)
     say(f"{trainer.describe()}; {recipe.optim.steps} steps, starting at {trainer.step}")
     with tqdm(total=recipe.optim.steps, initial=trainer.step, unit="step", mininterval=1) as bar:
 
@@ -214,19 +219,15 @@ def _train(args: argparse.Namespace, recipe: Recipe) -> None:
 def run_adapt(args: argparse.Namespace) -> None:
     """Fit an adapter and say what it changed."""
     from lm.train.adapt import AdaptConfig, adapt
-    from lm.train.checkpoint import Checkpoint, write_adapter
+    from lm.train.checkpoint import write_adapter
     from lm.train.folders import replace_folder
-    from lm.train.runtime import is_runtime_model, read_runtime_model, write_runtime_adapter
+    from lm.train.runtime import write_runtime_adapter
 
     config = AdaptConfig(
         rank=args.rank, bias=not args.no_bias, replay=args.replay, rise=args.rise / 100, steps=args.steps,
         batch_tokens=args.batch_tokens, patience=args.patience, looked_at=500 if args.application else 120,
     )  # fmt: skip
-    trunk = None
-    if is_runtime_model(args.trunk):
-        trained, trunk = read_runtime_model(args.trunk)
-    else:
-        trained = Checkpoint.open(args.trunk).read()
+    trained, trunk = _read_model(args.trunk)
     text = _adapt_text(args, trained, config)
     adapted = adapt(trained, args.name, text, config, lambda step, value: say(f"step {step}: perplexity {value:.2f}"))
     notes = {"words_sha256": trained.words_sha256, "before": adapted.before, "after": adapted.after}
@@ -240,6 +241,14 @@ def run_adapt(args: argparse.Namespace) -> None:
     _print_adapted(adapted, args.out)
     if trunk is not None and adapted.steps:
         say(f"use it: asr transcribe --adapter {args.out / args.name}.bin --domain {args.name} talk.flac")
+
+
+def _read_model(path: Path) -> tuple[TrainedModel, str | None]:
+    """The model of a checkpoint, or that of a bundle and its digest."""
+    from lm.train.checkpoint import Checkpoint
+    from lm.train.runtime import is_runtime_model, read_runtime_model
+
+    return read_runtime_model(path) if is_runtime_model(path) else (Checkpoint.open(path).read(), None)
 
 
 def _adapt_text(args: argparse.Namespace, trained: TrainedModel, config: AdaptConfig) -> AdaptText:

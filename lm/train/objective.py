@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from lm.train.batches import Batch, Floats, Ints, Segment
 from lm.train.fofe import Adapter, LanguageModel
+from lm.train.rounding import group_size, rounded
 from lm.vocabulary import START_ID
 
 
@@ -123,10 +124,11 @@ class SegmentLoss:
 class Rows:
     """Embeddings and biases of the words of one batch, gathered so that gradients are as small as the batch.
 
-    `embedding` (U, D) and `bias` (B, U) are leaves; `ids` (U,) are their words.
+    `embedding` (U, D) and `bias` (B, U) are leaves; `ids` (U,) are their words. With `bits`, embeddings are those that
+    the runtime will see, and what is learnt of them moves the ones they were rounded from.
     """
 
-    def __init__(self, model: LanguageModel, batch: Batch, sample: Sample) -> None:
+    def __init__(self, model: LanguageModel, batch: Batch, sample: Sample, bits: int = 0) -> None:
         """Gather the words of `batch` and `sample`."""
         V = model.config.vocabulary_size
         present = np.zeros(V, np.bool_)
@@ -142,7 +144,10 @@ class Rows:
         self._device = model.embedding.device
         self.ids = self._tensor(ids)
         learns = model.embedding.requires_grad
-        self.embedding = model.embedding.detach()[self.ids].requires_grad_(learns)
+        embedding = model.embedding.detach()[self.ids]
+        if bits:
+            embedding = rounded(embedding, bits, group_size(model.config.dim))
+        self.embedding = embedding.requires_grad_(learns)
         self.bias = model.bias.detach()[:, self.ids].requires_grad_(learns)
 
     def _tensor(self, values: npt.NDArray[Any]) -> Tensor:

@@ -93,6 +93,8 @@ class Recipe:
     """A word is sampled in proportion to its frequency to this power (never more than once)."""
     normalization_weight: float = 0.1
     """Of the squared logarithm of the softmax' denominator, which should stay near 0."""
+    embedding_bits: int = 0
+    """Bits of the embeddings while training, as in export; 0: they are not rounded."""
     average_last: int = 4
     """Checkpoints averaged into the final model."""
     checkpoint_every_s: float = 600.0
@@ -111,6 +113,10 @@ class Recipe:
 
     def __post_init__(self) -> None:
         _require(min(self.batch_tokens, self.samples) > 0, "batch_tokens and samples must be positive")
+        _require(
+            self.embedding_bits == 0 or 2 <= self.embedding_bits <= 8,
+            f"embedding_bits: expected 0 or 2 to 8, found {self.embedding_bits}",
+        )
         _require(self.normalization_weight >= 0, "normalization_weight must not be negative")
         _require(all(share > 0 for share in self.balance.values()), "the shares of [balance] must be positive")
 

@@ -6,10 +6,12 @@ was killed goes on from its last checkpoint exactly as it would have gone on wit
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from lm.train.folders import CheckpointError, last_step, replace_folder, write_s
 from lm.train.objective import Rows, Sampler, segment_loss, total_loss
 from lm.train.optim import RowAdagrad, adamw, learning_rate_scale
 from lm.train.recipe import Recipe
+from lm.train.rounding import group_size, rounded
 from lm.train.tokens import TokensError, TokenStore
 
 Figures = Mapping[str, float]
@@ -32,12 +35,20 @@ Figures = Mapping[str, float]
 class Trainer:
     """One run in one folder."""
 
-    def __init__(self, run: Path, store: TokenStore, recipe: Recipe) -> None:
+    def __init__(self, run: Path, store: TokenStore, recipe: Recipe, start: TrainedModel | None = None) -> None:
         """Start the run, or go on where its last checkpoint is.
 
+        Args:
+            run: folder of the run.
+            store: the text.
+            recipe: everything else.
+            start: trained weights that a new run begins with; without them it begins with random ones.
+
         Raises:
-            TokensError: the tokens lack a source of the recipe, or have fewer words than the model's vocabulary.
-            CheckpointError: the run's last checkpoint cannot be read, or is of another model than the recipe's.
+            TokensError: the tokens lack a source of the recipe, have fewer words than the model's vocabulary, or other
+                words than `start`.
+            CheckpointError: the run's last checkpoint cannot be read, or it or `start` is of another model than the
+                recipe's.
         """
         if len(store.words) < recipe.model.vocabulary_size:
             raise TokensError(
@@ -51,10 +62,13 @@ class Trainer:
         self._sampler = Sampler(counts, size=recipe.samples, power=recipe.sample_power, seed=recipe.seed)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         resumed = last_step(run)
-        self.trained = Checkpoint(resumed).read() if resumed else self._new_model(counts)
+        self.trained = Checkpoint(resumed).read() if resumed else start or self._new_model(counts)
         self._model = self.trained.model.to(device)
         if self._model.config != recipe.model:
-            raise CheckpointError(f"{run} has a model of another shape than the recipe: give another folder")
+            whose, advice = (f"{run} has", "give another folder") if resumed else ("the start is", "change one of them")
+            raise CheckpointError(f"{whose} a model of another shape than the recipe: {advice}")
+        if self.trained.words != store.words:
+            raise TokensError("the tokens are of another word list than the model: make them with its own")
         self._body = _body(self._model)
         self._adamw = adamw(self._body, recipe.optim)
         self._embedding = RowAdagrad(V, device)
@@ -116,7 +130,13 @@ class Trainer:
 
     def measure(self) -> dict[str, float]:
         """Perplexity and log Z on the dev text of each application."""
-        return measure_dev(self.trained, self._store, self._recipe.dev_utterances)
+        trained, bits = self.trained, self._recipe.embedding_bits
+        if bits:
+            model = copy.deepcopy(self._model)
+            with torch.no_grad():
+                model.embedding.copy_(rounded(model.embedding, bits, group_size(model.config.dim)))
+            trained = replace(trained, model=model)
+        return measure_dev(trained, self._store, self._recipe.dev_utterances)
 
     def _train_step(self, batch: Batch) -> dict[str, float]:
         started = time.monotonic()
@@ -124,7 +144,7 @@ class Trainer:
         scale = learning_rate_scale(self.step, optim)
         for group in self._adamw.param_groups:
             group["lr"] = optim.learning_rate * scale
-        rows = Rows(self._model, batch, sample)
+        rows = Rows(self._model, batch, sample, self._recipe.embedding_bits)
         losses = [segment_loss(self._model, segment, rows, sample) for segment in batch]
         if not losses:
             return {"loss": math.nan, "tokens_per_s": 0.0}

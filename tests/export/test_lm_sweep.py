@@ -10,7 +10,7 @@ pytest.importorskip("onnx")
 
 from export.cli import main  # noqa: E402
 from export.language_model import write_language_model  # noqa: E402
-from export.lm_sweep import LmVariant, quantized, rounded  # noqa: E402
+from export.lm_sweep import LmVariant, in_bits, quantized  # noqa: E402
 from lm.arrayfile import open_array_file  # noqa: E402
 from lm.neural import KIND, NeuralModel  # noqa: E402
 from lm.train.checkpoint import write_checkpoint  # noqa: E402
@@ -46,7 +46,7 @@ def test_fewer_bits_are_fewer_bytes_and_a_larger_error():
 @pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 8])
 def test_rounding_has_as_many_levels_as_the_bits_allow(bits):
     values = torch.linspace(-1, 1, 7 * 45).reshape(7, 45)
-    found = rounded(values, bits, 32)
+    found = in_bits(values, bits, 32)
     assert found.shape == values.shape
     for row in range(7):
         assert len(found[row, :32].unique()) <= 2**bits

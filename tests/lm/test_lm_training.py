@@ -1,5 +1,6 @@
 """Tokens, batches, runs and perplexities of the neural language models, on a toy language."""
 
+import copy
 import json
 from dataclasses import replace
 
@@ -17,9 +18,10 @@ from lm.train.checkpoint import Checkpoint, write_checkpoint  # noqa: E402
 from lm.train.evaluate import evaluate  # noqa: E402
 from lm.train.folders import CheckpointError  # noqa: E402
 from lm.train.recipe import OptimConfig, read_recipe  # noqa: E402
+from lm.train.rounding import group_size, rounded  # noqa: E402
 from lm.train.settings import RecipeError  # noqa: E402
 from lm.train.tokens import TokenArray, TokensError, TokenStore, encode  # noqa: E402
-from lm.train.trainer import Trainer, finish_run  # noqa: E402
+from lm.train.trainer import Trainer, finish_run, measure_dev  # noqa: E402
 
 
 def decode(tokens):
@@ -116,6 +118,52 @@ def test_killed_run_goes_on_exactly(tmp_path, store, form):
     assert resumed.step == 8
     for name, value in resumed.trained.model.state_dict().items():
         assert torch.equal(value, whole[name]), name
+
+
+def test_a_run_may_begin_with_trained_weights(tmp_path, store):
+    before = train(tmp_path / "before", store).trained
+    start = before.model.state_dict()["embedding"].clone()
+    brief = replace(RECIPE, optim=replace(RECIPE.optim, steps=1, row_learning_rate=0.0, learning_rate=1e-9))
+    (tmp_path / "after").mkdir()
+    after = Trainer(tmp_path / "after", store, brief, before)
+    assert after.step == 0
+    after.fit(on_step=lambda step, figures: None)
+    assert torch.equal(after.trained.model.embedding, start)
+    resumed = Trainer(tmp_path / "after", store, brief, some_trained())  # a run that has begun goes on with its own
+    assert torch.equal(resumed.trained.model.embedding, start)
+    with pytest.raises(CheckpointError, match="the start is a model of another shape"):
+        Trainer(tmp_path, store, replace(brief, model=replace(MODEL, hidden=12)), before)
+    with pytest.raises(TokensError, match="another word list"):
+        Trainer(tmp_path, store, brief, replace(before, words=(*before.words[:-1], "gnu")))
+
+
+def test_training_with_the_embeddings_that_the_runtime_has(tmp_path, store):
+    bits = 2
+    trained = train(tmp_path / "before", store, replace(RECIPE, optim=replace(RECIPE.optim, steps=100))).trained
+    slow = replace(RECIPE, embedding_bits=bits, optim=OptimConfig(1e-3, 0.03, warmup_steps=5, steps=60))
+
+    def go_on(name, recipe):
+        (tmp_path / name).mkdir()
+        trainer = Trainer(tmp_path / name, store, recipe, copy.deepcopy(trained))
+        trainer.fit(on_step=lambda step, figures: None)
+        return trainer
+
+    def measure_rounded(trainer):
+        with torch.no_grad():
+            trainer.trained.model.embedding.copy_(rounded(trainer.trained.model.embedding, bits, group_size(MODEL.dim)))
+        return measure_dev(trainer.trained, store)
+
+    knowing, blind = go_on("knowing", slow), go_on("blind", replace(slow, embedding_bits=0))
+    measured = knowing.measure()
+    seen, unseen = measure_rounded(knowing), measure_rounded(blind)
+    assert seen == pytest.approx(measured)
+    assert all(seen[f"dev_{name}"] < unseen[f"dev_{name}"] for name in MODEL.applications)
+
+
+@pytest.mark.parametrize("bits", [1, 9, -4])
+def test_bits_that_there_are_not(bits):
+    with pytest.raises(RecipeError, match="embedding_bits"):
+        replace(RECIPE, embedding_bits=bits)
 
 
 def walk(rng):
