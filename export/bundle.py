@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from lm.phones import write_tokens
 
 CHUNK_MS = (320, 640, 1280)
 DEFAULT_CHUNK_MS = 640
+MADE_HERE = ("tokens.txt", "README.md")
 _REJECTION = RejectionWeights()
 
 
@@ -108,6 +109,45 @@ def write_bundle(
             out_dir.rename(Path(temporary) / "old")
         made.rename(out_dir)
     return Bundle.open(out_dir)
+
+
+def settings_of(bundle: Bundle) -> dict[str, Any]:
+    """Arguments of `write_bundle` that give a bundle of the same settings: all but folder, files and model card."""
+    manifest = bundle.manifest
+    return {
+        "name": manifest.name, "language": manifest.language, "selftest": manifest.selftest,
+        "decoding": manifest.decoding, "confidence": manifest.confidence, "endpoint": manifest.endpoint,
+        "quantization": manifest.quantization, "provenance": manifest.provenance, "license": manifest.license,
+        "neural_share": manifest.neural_share, "domains": manifest.domains, "rejection": manifest.rejection,
+        "chunk_ms": manifest.encoder.chunk_ms, "default_chunk_ms": manifest.encoder.default_chunk_ms,
+    }  # fmt: skip
+
+
+def copy_bundle(
+    bundle: Bundle,
+    out_dir: str | Path,
+    *,
+    files: Mapping[str, str | Path],
+    without: Collection[str] = (),
+    readme: str | None = None,
+    **changes: Any,
+) -> Bundle:
+    """Write a bundle that is like another one but for some files and settings.
+
+    Args:
+        bundle: the other one.
+        out_dir: folder to make.
+        files: name in the bundle -> file that is new or takes another one's place.
+        without: names of the other bundle's files that are left out.
+        readme: the model card; the other bundle's if not given.
+        changes: arguments of `write_bundle`.
+
+    Raises:
+        BundleError, FileExistsError, FileNotFoundError: as `write_bundle`.
+    """
+    kept = {name: bundle.file(name) for name in bundle.manifest.files if name not in (*MADE_HERE, *without)}
+    card = bundle.file("README.md").read_text(encoding="utf-8") if readme is None else readme
+    return write_bundle(out_dir, files={**kept, **files}, readme=card, **{**settings_of(bundle), **changes})
 
 
 def _write_files(folder: Path, files: Mapping[str, str | Path], readme: str) -> None:

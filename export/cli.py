@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +22,7 @@ EXAMPLES = """examples:
   asr-export lm --model runs/lm/final --adapter adapters/assistant --adapter adapters/dictation --out lm
   asr-export bundle --checkpoint runs/first/final --lexicon lexicon.bin --ngram ngram.bin --g2p g2p.onnx \\
       --settings recipes/english-bundle.json --card recipes/english-card.md --selftest clip.flac --out asr/data/english
+  asr-export bundle --base asr/data/english --lm lm --out mine               the same with another language model
   asr-export shrink --bundle asr/data/english --words 40000 --ngram-mb 1.5 --out small       a bundle of 10 MB
   asr-export quantize --checkpoint runs/first/final --variant int8-dynamic --bundle asr/data/english --out dynamic
   asr-export compress --checkpoint runs/first/final --variant prune:0.75 --speech train/*.flac --out pruned
@@ -58,17 +58,23 @@ def _add_checkpoint_commands(commands: argparse._SubParsersAction[argparse.Argum
     encoder.add_argument("--float", action="store_true", help="keep float32")
     encoder.add_argument("--chunk-ms", type=int, default=640, help="chunk in the metadata, for other runtimes")
     encoder.add_argument("--out", type=Path, required=True)
-    bundle = commands.add_parser("bundle", help="write a whole bundle")
-    bundle.add_argument("--checkpoint", type=Path, required=True)
+    bundle = commands.add_parser(
+        "bundle",
+        help="write a whole bundle, or one like another but for some parts",
+        description="Write a bundle. With --base, what is not given is as in that bundle; without it, checkpoint, "
+        "lexicon, n-gram, settings, card and self-test are needed.",
+    )
+    bundle.add_argument("--base", type=Path, help="bundle that lends what is not given")
+    bundle.add_argument("--checkpoint", type=Path, help="of the acoustic model")
     bundle.add_argument("--small-encoder", type=Path, help="from `quantize --variant rounded:4+int4`, for `shrink`")
-    bundle.add_argument("--lexicon", type=Path, required=True)
-    bundle.add_argument("--ngram", type=Path, required=True)
+    bundle.add_argument("--lexicon", type=Path)
+    bundle.add_argument("--ngram", type=Path)
     bundle.add_argument("--g2p", type=Path)
     bundle.add_argument("--lm", type=Path, help="folder of `asr-export lm`: lm.onnx, lm.bin, adapters")
-    bundle.add_argument("--settings", type=Path, required=True, help="JSON: name, decoding, confidence, endpoint, ...")
-    bundle.add_argument("--card", type=Path, required=True, help="model card (Markdown)")
-    bundle.add_argument("--selftest", type=Path, required=True, help="clip whose text must come out")
-    bundle.add_argument("--selftest-text", required=True)
+    bundle.add_argument("--settings", type=Path, help="JSON: name, decoding, confidence, endpoint, ...")
+    bundle.add_argument("--card", type=Path, help="model card (Markdown)")
+    bundle.add_argument("--selftest", type=Path, help="clip whose text must come out")
+    bundle.add_argument("--selftest-text")
     bundle.add_argument("--out", type=Path, required=True)
     lm = commands.add_parser("lm", help="write a language model and its adapters, int8")
     lm.add_argument("--model", type=Path, required=True, help="checkpoint or run of `asr-lm train`, of the form shared")
@@ -146,55 +152,21 @@ def run_encoder(args: argparse.Namespace) -> None:
 
 
 def run_bundle(args: argparse.Namespace) -> None:
-    """Export, quantise and write a bundle."""
-    from asr.bundle import SMALL_ENCODER, DomainInfo, Selftest
-    from asr.confidence import ConfidenceWeights
-    from asr.config import DecodingConfig
-    from asr.endpoint import EndpointConfig
-    from asr.rejection import RejectionWeights
-    from export import compress, quantize
-    from export.bundle import write_bundle
-    from export.quantize import Int4Weights, Int8Weights
-    from export.rounding import RoundWeights
+    """Export, quantise and write a bundle, or another one like a bundle that there is."""
+    from asr.bundle import Bundle
+    from export.assembly import Parts, assemble
 
-    settings = json.loads(args.settings.read_text(encoding="utf-8"))
-    small = {**quantize.describe(Int4Weights()), "compression": compress.describe(RoundWeights())}
+    base = Bundle.open(args.base) if args.base else None
     with tempfile.TemporaryDirectory() as folder:
-        encoder = Path(folder) / "encoder.onnx"
-        run_encoder(argparse.Namespace(checkpoint=args.checkpoint, float=False, chunk_ms=640, out=encoder))
-        selftest = f"selftest{args.selftest.suffix}"
-        files = {"encoder.onnx": encoder, "lexicon.bin": args.lexicon, "ngram.bin": args.ngram, selftest: args.selftest}
-        if args.small_encoder:
-            files[SMALL_ENCODER] = args.small_encoder
-        if args.g2p:
-            files["g2p.onnx"] = args.g2p
-        if args.lm:
-            files |= {path.relative_to(args.lm).as_posix(): path for path in args.lm.rglob("*") if path.is_file()}
-        bundle = write_bundle(
-            args.out,
-            name=settings["name"],
-            language=settings["language"],
-            files=files,
-            readme=args.card.read_text(encoding="utf-8"),
-            selftest=Selftest(selftest, args.selftest_text),
-            decoding=DecodingConfig.from_dict(settings["decoding"]),
-            confidence=ConfidenceWeights(**settings["confidence"]),
-            endpoint=EndpointConfig(**settings["endpoint"]),
-            quantization={
-                "encoder": {"weights": "int8 per column", "activations": "float32", **asdict(Int8Weights())},
-                **(
-                    {"lm": {"embedding": "4 bits, a scale for 32", "weights": "int8 per row", "activations": "float32"}}
-                    if args.lm
-                    else {}
-                ),
-                **({"small_encoder": small} if args.small_encoder else {}),
-            },
-            provenance=settings["provenance"],
-            license=settings["license"],
-            neural_share=settings.get("neural_share", 0.0),
-            rejection=RejectionWeights(**settings.get("rejection", {})),
-            domains={name: DomainInfo(**entry) for name, entry in settings.get("domains", {}).items()},
-        )
+        encoder = None
+        if args.checkpoint:
+            encoder = Path(folder) / "encoder.onnx"
+            run_encoder(argparse.Namespace(checkpoint=args.checkpoint, float=False, chunk_ms=640, out=encoder))
+        parts = Parts(
+            encoder, args.small_encoder, args.lexicon, args.ngram, args.g2p, args.lm, args.settings, args.card,
+            args.selftest, args.selftest_text,
+        )  # fmt: skip
+        bundle = assemble(args.out, parts, base)
     print(f"wrote {args.out}: {bundle.size_bytes / 1e6:.1f} MB")
 
 

@@ -21,6 +21,7 @@ from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from lm.arrayfile import ArrayFile, open_array_file, write_array_file
 from lm.neural import DATA_FILE, GRAPH_FILE, KIND, FloatArray
+from lm.pieces import PIECES_FILE
 from lm.train.checkpoint import TrainedModel
 from lm.train.fofe import layer_sizes
 from lm.train.recipe import LanguageModelConfig
@@ -34,6 +35,11 @@ _ONNX_TYPES = {
     "|i1": TensorProto.INT8, "|u1": TensorProto.UINT8, "<f2": TensorProto.FLOAT16, "<f4": TensorProto.FLOAT,
 }  # fmt: skip
 Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+def is_neural(name: str) -> bool:
+    """Whether a bundle's file of this name belongs to its neural language model."""
+    return name in (DATA_FILE, GRAPH_FILE, PIECES_FILE) or name.startswith(f"{ADAPTER_FOLDER}/")
 
 
 def write_language_model(trained: TrainedModel, folder: Path) -> None:

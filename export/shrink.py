@@ -14,15 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from asr.bundle import SMALL_ENCODER, Bundle, DomainInfo
-from export.bundle import write_bundle
-from export.language_model import ADAPTER_FOLDER, write_arrays
+from export.bundle import copy_bundle
+from export.language_model import ADAPTER_FOLDER, is_neural, write_arrays
 from export.restrict import owners, pronunciations
 from lm.arrayfile import ArrayFile, open_array_file, write_array_file
 from lm.backoff import BackoffTrigram, Doubles, first_word, last_word, normalized, pair_key
 from lm.kneser_ney import Estimate
 from lm.lexicon import Lexicon
 from lm.lexicon_build import build_lexicon
-from lm.neural import ADAPTER_KIND, DATA_FILE, GRAPH_FILE, NeuralModel
+from lm.neural import ADAPTER_KIND, DATA_FILE, NeuralModel
 from lm.ngram import NgramModel
 from lm.pack import BIGRAM_BYTES, TRIGRAM_BYTES, fixed_bytes, write_ngram
 from lm.pieces import PIECES_FILE
@@ -31,7 +31,6 @@ from lm.train.recipe import LanguageModelConfig
 from lm.train.settings import build_settings
 from lm.vocabulary import END_ID, SPECIAL_WORDS, START_ID
 
-MADE_HERE = ("tokens.txt", "README.md")
 _MARGINAL_ROUNDS = 5
 
 
@@ -76,36 +75,24 @@ def shrink(bundle: Bundle, out: Path, plan: Shrinking) -> Bundle:
         if has_neural and words < len(lexicon) and PIECES_FILE not in manifest.files:  # pieces spell any words
             _write_neural(bundle, words, folder)
         made = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-        ours = {*made, *MADE_HERE, SMALL_ENCODER, *(() if has_neural else filter(_is_neural, manifest.files))}
-        kept = {name: bundle.file(name) for name in manifest.files if name not in ours}
+        without = [SMALL_ENCODER, *(() if has_neural else filter(is_neural, manifest.files))]
         quantization = {name: value for name, value in manifest.quantization.items() if name != "lm" or has_neural}
         encoder = quantization.pop("small_encoder", None)
         if plan.small_encoder and SMALL_ENCODER in manifest.files:
-            kept["encoder.onnx"] = bundle.file(SMALL_ENCODER)
+            made["encoder.onnx"] = bundle.file(SMALL_ENCODER)
             quantization["encoder"] = encoder
-        return write_bundle(
+        return copy_bundle(
+            bundle,
             out,
-            name=f"{manifest.name}, {words} words",
-            language=manifest.language,
-            files={**kept, **made},
+            files=made,
+            without=without,
             readme=_card(bundle, words, ngram_bytes, plan),
-            selftest=manifest.selftest,
-            decoding=manifest.decoding,
-            confidence=manifest.confidence,
-            rejection=manifest.rejection,
-            endpoint=manifest.endpoint,
+            name=f"{manifest.name}, {words} words",
             quantization=quantization,
             provenance={**manifest.provenance, "shrunk": f"{words} words, n-gram of {ngram_bytes} bytes"},
-            license=manifest.license,
             neural_share=max(manifest.neural_share, plan.neural_share or 0.0) if has_neural else 0.0,
             domains=_domains(bundle, plan.neural_share or 0.0) if has_neural else {},
-            chunk_ms=manifest.encoder.chunk_ms,
-            default_chunk_ms=manifest.encoder.default_chunk_ms,
         )
-
-
-def _is_neural(name: str) -> bool:
-    return name in (DATA_FILE, GRAPH_FILE, PIECES_FILE) or name.startswith(f"{ADAPTER_FOLDER}/")
 
 
 def _domains(bundle: Bundle, least_share: float) -> dict[str, DomainInfo]:

@@ -19,7 +19,7 @@ from asr.bundle import SMALL_ENCODER, Bundle
 from asr.nn.model import AcousticModel
 from asr.types import FloatArray
 from export import compress, quantize
-from export.bundle import write_bundle
+from export.bundle import copy_bundle
 from export.compress import CompressionConfig, LowRank, PruneUnits
 from export.onnx_graph import export_encoder
 from export.quantize import Float32, Int4Weights, Int8Dynamic, Int8Static, Int8Weights, QuantizationConfig
@@ -32,7 +32,6 @@ STANDARD = (
     "float32", "int8", "int8-dynamic", "int8-static", "int4", "mixed:0.75", "low-rank:0.75+int8", "prune:0.75+int8",
     "heads:1+int8", "blocks:1+int8", "rounded:4+int4",
 )  # fmt: skip
-_WRITTEN_HERE = ("tokens.txt", "README.md", "encoder.onnx", SMALL_ENCODER)
 
 
 class VariantError(ValueError):
@@ -204,27 +203,11 @@ def with_encoder(bundle: Bundle, encoder: Path, quantization: Mapping[str, Any],
         BundleError: the bundle does not work with this encoder.
         FileExistsError: `target` is there and is not a bundle.
     """
-    manifest = bundle.manifest
-    kept = {name: bundle.file(name) for name in manifest.files if name not in _WRITTEN_HERE}
-    return write_bundle(
+    quantized = {part: value for part, value in bundle.manifest.quantization.items() if part != "small_encoder"}
+    return copy_bundle(
+        bundle,
         target,
-        name=manifest.name,
-        language=manifest.language,
-        files={**kept, "encoder.onnx": encoder},
-        readme=bundle.file("README.md").read_text(encoding="utf-8"),
-        selftest=manifest.selftest,
-        decoding=manifest.decoding,
-        confidence=manifest.confidence,
-        endpoint=manifest.endpoint,
-        quantization={
-            **{part: value for part, value in manifest.quantization.items() if part != "small_encoder"},
-            "encoder": dict(quantization),
-        },
-        provenance=manifest.provenance,
-        license=manifest.license,
-        neural_share=manifest.neural_share,
-        domains=manifest.domains,
-        rejection=manifest.rejection,
-        chunk_ms=manifest.encoder.chunk_ms,
-        default_chunk_ms=manifest.encoder.default_chunk_ms,
+        files={"encoder.onnx": encoder},
+        without=[SMALL_ENCODER],
+        quantization={**quantized, "encoder": dict(quantization)},
     )
