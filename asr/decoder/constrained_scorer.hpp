@@ -108,6 +108,14 @@ class ConstrainedScorer : public OuterScorer {
         return table_.is_final(pair.own) ? inner_.finish(pair.inner) : GrammarScorer::kForbidden;
     }
 
+    // Of what the grammar forbids, the model is asked nothing.
+    void prepare(const std::vector<int64_t>& states) override {
+        std::vector<int64_t> inner;
+        for (const int64_t state : states)
+            if (table_.is_final(found(state).own)) inner.push_back(found(state).inner);
+        inner_.prepare(inner);
+    }
+
     void prepare_words(const std::vector<StateWord>& asked) override {
         std::vector<StateWord> inner;
         for (const auto& [state, word] : asked)

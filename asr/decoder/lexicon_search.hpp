@@ -155,16 +155,13 @@ class LexiconSearch {
     // What the next frame will ask of the scorer. Whoever asks earlier does this first: what is worked out together may
     // differ in the last bit from what is worked out apart, and how the audio was cut up must make no difference.
     void prepare_ends() {
-        states_.clear();
         asked_.clear();
         for (const Hypothesis& hypothesis : beam_) {
             const uint32_t node = hypothesis.node;
             if (!may_end(node) || end_ranges_.count({node, hypothesis.state})) continue;
-            states_.push_back(hypothesis.state);
             for (uint32_t entry = trie_.node_first_entry[node]; entry < trie_.node_first_entry[node + 1]; ++entry)
                 asked_.push_back({hypothesis.state, trie_.entry_word[entry]});
         }
-        scorer_.prepare(states_);
         scorer_.prepare_words(asked_);
     }
 

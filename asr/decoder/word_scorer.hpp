@@ -44,8 +44,13 @@ class WordScorer {
     virtual bool needs_interpreter() const { return false; }  // every call must hold Python's lock
 
     // For scorers whose states stand for something that they keep; see RememberingScorer in lm/scorer.py.
-    virtual void prepare(const std::vector<int64_t>&) {}
-    virtual void prepare_words(const std::vector<StateWord>&) {}  // of prepared states: these words will be asked for
+    virtual void prepare(const std::vector<int64_t>&) {}  // `finish` will be asked of them, and `step` perhaps
+    virtual void prepare_words(const std::vector<StateWord>& asked) {  // these steps will be asked for
+        std::vector<int64_t> states;
+        for (const StateWord& ask : asked)
+            if (states.empty() || states.back() != ask.state) states.push_back(ask.state);
+        prepare(states);
+    }
     virtual bool is_crowded() const { return false; }
     virtual void retain(const std::vector<int64_t>&) {}
     // From a `begin_preview` to its `end_preview`: states that come up are forgotten at the end, and nothing is worked out
