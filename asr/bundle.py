@@ -24,8 +24,6 @@ from lm.phones import PHONEMES, read_tokens
 
 SCHEMA_VERSION = 3
 MANIFEST = "manifest.json"
-SMALL_ENCODER = "encoder-small.onnx"
-"""The encoder once more in fewer bits, where a bundle has it: what `asr-export shrink` takes."""
 REQUIRED_FILES = ("encoder.onnx", "tokens.txt", "lexicon.bin", "README.md")
 SAMPLE_RATE_HZ = 16000
 FEATURES: Mapping[str, Any] = MappingProxyType({
@@ -34,6 +32,8 @@ FEATURES: Mapping[str, Any] = MappingProxyType({
 })  # fmt: skip
 """The features that asr/features.py computes; a bundle made for others is refused."""
 DEFAULT_BUNDLE = "data/english"
+SMALL_ENCODER = "data/english-small.onnx"
+"""The encoder of the English bundle once more, in fewer bits, for smaller bundles (`asr-export shrink`)."""
 _HASH_BLOCK_BYTES = 1 << 20
 
 

@@ -44,6 +44,7 @@ from lm.vocabulary import read_words
 
 SCALE_EVERY = 32
 TIMED_CONTEXTS, TIMES = 16, 200
+Figures = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +204,12 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def merged(before: Sequence[Figures], now: Sequence[Figures]) -> list[Figures]:
+    """Rows by their names: those of before in their order, measured anew where they were, then those that are new."""
+    rows = {row["name"]: row for row in before} | {row["name"]: row for row in now}
+    return list(rows.values())
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, write JSON, print the table, draw the plot."""
     words = list(sys.argv[1:] if argv is None else argv)
@@ -213,14 +220,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--limit", type=int, default=0, help="measure so many lines of each text only")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/lm.json"))
     parser.add_argument("--plot", type=Path)
+    parser.add_argument("--keep", action="store_true", help="rows of the result file that --models lacks stay")
     args = parser.parse_args(words)
     torch.set_num_threads(1)
     texts = {name: Path(path) for name, path in (item.split("=", 1) for item in args.text)}
     bench = Bench(read_words(args.words), texts, args.limit)
-    rows = []
+    rows: list[Figures] = []
     for row in read_rows(args.models):
         rows.append(bench.measure(row))
         print(f"{rows[-1]['name']}: {rows[-1]['perplexity']}", file=sys.stderr, flush=True)
+    if args.keep and args.out.is_file():
+        rows = merged(json.loads(args.out.read_text(encoding="utf-8"))["rows"], rows)
     result = {
         "schema": 1,
         "kind": "lm",

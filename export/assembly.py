@@ -8,17 +8,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from asr.bundle import SMALL_ENCODER, Bundle, DomainInfo, Selftest
+from asr.bundle import Bundle, DomainInfo, Selftest
 from asr.confidence import ConfidenceWeights
 from asr.config import DecodingConfig
 from asr.endpoint import EndpointConfig
 from asr.errors import OptionError
 from asr.rejection import RejectionWeights
-from export import compress, quantize
 from export.bundle import copy_bundle, write_bundle
 from export.language_model import is_neural
-from export.quantize import Int4Weights, Int8Weights
-from export.rounding import RoundWeights
+from export.quantize import Int8Weights
 
 NEEDED = ("encoder", "lexicon", "ngram", "settings", "card", "selftest", "selftest_text")
 """Parts of every bundle."""
@@ -32,8 +30,6 @@ class Parts:
 
     encoder: Path | None = None
     """Graph with int8 weights."""
-    small_encoder: Path | None = None
-    """The same in four bits, for `asr-export shrink`."""
     lexicon: Path | None = None
     ngram: Path | None = None
     g2p: Path | None = None
@@ -71,8 +67,7 @@ def assemble(out: Path, parts: Parts, base: Bundle | None = None) -> Bundle:
 
 def _files(parts: Parts) -> Iterator[tuple[str, Path]]:
     named = {
-        "encoder.onnx": parts.encoder, SMALL_ENCODER: parts.small_encoder, "lexicon.bin": parts.lexicon,
-        "ngram.bin": parts.ngram, "g2p.onnx": parts.g2p,
+        "encoder.onnx": parts.encoder, "lexicon.bin": parts.lexicon, "ngram.bin": parts.ngram, "g2p.onnx": parts.g2p,
     }  # fmt: skip
     yield from ((name, path) for name, path in named.items() if path)
     if parts.selftest:
@@ -86,10 +81,8 @@ def _selftest_name(clip: Path) -> str:
 
 
 def _replaced(parts: Parts, base: Bundle) -> set[str]:
-    """Files of the base whose place others take, and the small encoder of an encoder that goes."""
+    """Files of the base that others take the place of, under other names perhaps."""
     names = {base.manifest.selftest.audio} if parts.selftest else set()
-    if parts.encoder:
-        names.add(SMALL_ENCODER)
     return names | set(filter(is_neural, base.manifest.files) if parts.lm else ())
 
 
@@ -97,12 +90,8 @@ def _quantization(parts: Parts, base: Bundle | None) -> Settings:
     found: Settings = dict(base.manifest.quantization) if base else {}
     if parts.encoder:
         found["encoder"] = {"weights": "int8 per column", "activations": "float32", **asdict(Int8Weights())}
-        found.pop("small_encoder", None)
     if parts.lm:
         found["lm"] = _LM_QUANTIZATION
-    if parts.small_encoder:
-        small = {**quantize.describe(Int4Weights()), "compression": compress.describe(RoundWeights())}
-        found["small_encoder"] = small
     return found
 
 

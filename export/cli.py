@@ -23,7 +23,7 @@ EXAMPLES = """examples:
   asr-export bundle --checkpoint runs/first/final --lexicon lexicon.bin --ngram ngram.bin --g2p g2p.onnx \\
       --settings recipes/english-bundle.json --card recipes/english-card.md --selftest clip.flac --out asr/data/english
   asr-export bundle --base asr/data/english --lm lm --out mine               the same with another language model
-  asr-export shrink --bundle asr/data/english --words 40000 --ngram-mb 1.5 --out small       a bundle of 10 MB
+  asr-export shrink --words 50000 --ngram-mb 1.15 --neural-share 0.75 --out small            a bundle of 10 MB
   asr-export quantize --checkpoint runs/first/final --variant int8-dynamic --bundle asr/data/english --out dynamic
   asr-export compress --checkpoint runs/first/final --variant prune:0.75 --speech train/*.flac --out pruned
   asr-export sweep --checkpoint runs/first/final --bundle asr/data/english --manifest clips.jsonl --clips 60 --out sweep
@@ -66,7 +66,6 @@ def _add_checkpoint_commands(commands: argparse._SubParsersAction[argparse.Argum
     )
     bundle.add_argument("--base", type=Path, help="bundle that lends what is not given")
     bundle.add_argument("--checkpoint", type=Path, help="of the acoustic model")
-    bundle.add_argument("--small-encoder", type=Path, help="from `quantize --variant rounded:4+int4`, for `shrink`")
     bundle.add_argument("--lexicon", type=Path)
     bundle.add_argument("--ngram", type=Path)
     bundle.add_argument("--g2p", type=Path)
@@ -92,7 +91,11 @@ def _add_bundle_commands(commands: argparse._SubParsersAction[argparse.ArgumentP
     shrink.add_argument(
         "--neural-share", type=float, help="of the neural language model, at least; default: what it is (0.75 for 1 MB)"
     )
-    shrink.add_argument("--whole-encoder", action="store_true", help="keep it, not the bundle's one of fewer bits")
+    encoder = shrink.add_mutually_exclusive_group()
+    encoder.add_argument(
+        "--encoder", type=Path, help="from `quantize --variant rounded:4+int4`; default: that of the English bundle's"
+    )
+    encoder.add_argument("--whole-encoder", action="store_true", help="keep the bundle's")
     shrink.add_argument("--no-neural", action="store_true", help="leave the neural language model out")
     shrink.add_argument("--out", type=Path, required=True, help="folder")
     chunk = commands.add_parser("chunk", help="copy an encoder with another chunk size in its metadata")
@@ -163,8 +166,8 @@ def run_bundle(args: argparse.Namespace) -> None:
             encoder = Path(folder) / "encoder.onnx"
             run_encoder(argparse.Namespace(checkpoint=args.checkpoint, float=False, chunk_ms=640, out=encoder))
         parts = Parts(
-            encoder, args.small_encoder, args.lexicon, args.ngram, args.g2p, args.lm, args.settings, args.card,
-            args.selftest, args.selftest_text,
+            encoder, args.lexicon, args.ngram, args.g2p, args.lm, args.settings, args.card, args.selftest,
+            args.selftest_text,
         )  # fmt: skip
         bundle = assemble(args.out, parts, base)
     print(f"wrote {args.out}: {bundle.size_bytes / 1e6:.1f} MB")
@@ -209,16 +212,17 @@ def run_lm(args: argparse.Namespace) -> None:
 def run_shrink(args: argparse.Namespace) -> None:
     """Write a smaller bundle and say what its parts weigh."""
     from asr.bundle import Bundle
-    from export.shrink import Shrinking, shrink
+    from export.shrink import Shrinking, shrink, small_encoder
 
+    whole = Bundle.open(args.bundle)
     plan = Shrinking(
         args.words,
         None if args.ngram_mb is None else round(args.ngram_mb * 1e6),
         neural=not args.no_neural,
         neural_share=args.neural_share,
-        small_encoder=not args.whole_encoder,
+        encoder=None if args.whole_encoder else args.encoder or small_encoder(whole),
     )
-    bundle = shrink(Bundle.open(args.bundle), args.out, plan)
+    bundle = shrink(whole, args.out, plan)
     for name, info in sorted(bundle.manifest.files.items()):
         print(f"{info.bytes:>9,} {name}")
     print(f"wrote {args.out}: {bundle.size_bytes / 1e6:.1f} MB")

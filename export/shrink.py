@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from asr.bundle import SMALL_ENCODER, Bundle, DomainInfo
+from asr.bundle import SMALL_ENCODER, Bundle, DomainInfo, default_bundle_path
 from export.bundle import copy_bundle
 from export.language_model import ADAPTER_FOLDER, is_neural, write_arrays
 from export.restrict import owners, pronunciations
+from export.variants import made_how
 from lm.arrayfile import ArrayFile, open_array_file, write_array_file
 from lm.backoff import BackoffTrigram, Doubles, first_word, last_word, normalized, pair_key
 from lm.kneser_ney import Estimate
@@ -46,8 +47,8 @@ class Shrinking:
     """Whether the neural language model stays."""
     neural_share: float | None = None
     """Of the neural language model in a word's probability, at least, where it stays: a short n-gram knows less."""
-    small_encoder: bool = True
-    """Whether the encoder is the one of fewer bits, where the bundle has one."""
+    encoder: Path | None = None
+    """Another encoder, of fewer bits, that `asr-export quantize` has written; the bundle's if not given."""
 
 
 def shrink(bundle: Bundle, out: Path, plan: Shrinking) -> Bundle:
@@ -55,6 +56,7 @@ def shrink(bundle: Bundle, out: Path, plan: Shrinking) -> Bundle:
 
     Raises:
         ValueError: `plan` asks for more words than there are, or leaves no room for the n-gram's unigrams.
+        VariantError: its encoder is not from `asr-export quantize`.
         FileExistsError, BundleError: as `write_bundle`.
     """
     manifest, lexicon = bundle.manifest, Lexicon.open(bundle.file("lexicon.bin"))
@@ -75,12 +77,11 @@ def shrink(bundle: Bundle, out: Path, plan: Shrinking) -> Bundle:
         if has_neural and words < len(lexicon) and PIECES_FILE not in manifest.files:  # pieces spell any words
             _write_neural(bundle, words, folder)
         made = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-        without = [SMALL_ENCODER, *(() if has_neural else filter(is_neural, manifest.files))]
+        without = () if has_neural else tuple(filter(is_neural, manifest.files))
         quantization = {name: value for name, value in manifest.quantization.items() if name != "lm" or has_neural}
-        encoder = quantization.pop("small_encoder", None)
-        if plan.small_encoder and SMALL_ENCODER in manifest.files:
-            made["encoder.onnx"] = bundle.file(SMALL_ENCODER)
-            quantization["encoder"] = encoder
+        if plan.encoder:
+            made["encoder.onnx"] = plan.encoder
+            quantization["encoder"] = made_how(plan.encoder)
         return copy_bundle(
             bundle,
             out,
@@ -93,6 +94,14 @@ def shrink(bundle: Bundle, out: Path, plan: Shrinking) -> Bundle:
             neural_share=max(manifest.neural_share, plan.neural_share or 0.0) if has_neural else 0.0,
             domains=_domains(bundle, plan.neural_share or 0.0) if has_neural else {},
         )
+
+
+def small_encoder(bundle: Bundle) -> Path | None:
+    """The encoder of fewer bits that this package has for a bundle: for those with the English bundle's encoder."""
+    english = default_bundle_path()
+    path = english.parent.parent / SMALL_ENCODER
+    encoders = [folder.manifest.files["encoder.onnx"] for folder in (bundle, Bundle.open(english))]
+    return path if path.is_file() and encoders[0] == encoders[1] else None
 
 
 def _domains(bundle: Bundle, least_share: float) -> dict[str, DomainInfo]:
@@ -109,7 +118,7 @@ def _domains(bundle: Bundle, least_share: float) -> dict[str, DomainInfo]:
 def _card(bundle: Bundle, words: int, ngram_bytes: int, plan: Shrinking) -> str:
     text = bundle.file("README.md").read_text(encoding="utf-8")
     neural = "" if plan.neural else ", no neural language model"
-    encoder = ", an encoder of fewer bits" if plan.small_encoder and SMALL_ENCODER in bundle.manifest.files else ""
+    encoder = ", an encoder of fewer bits" if plan.encoder else ""
     note = (
         f"Smaller than the bundle that the rest of this card describes: the {words} most frequent words, an "
         f"n-gram of {ngram_bytes / 1e6:.1f} MB{neural}{encoder}. Word error rates below are those of the whole bundle."

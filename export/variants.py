@@ -9,13 +9,16 @@ int8 weights take.
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from asr.bundle import SMALL_ENCODER, Bundle
+import onnx
+
+from asr.bundle import Bundle
 from asr.nn.model import AcousticModel
 from asr.types import FloatArray
 from export import compress, quantize
@@ -32,6 +35,10 @@ STANDARD = (
     "float32", "int8", "int8-dynamic", "int8-static", "int4", "mixed:0.75", "low-rank:0.75+int8", "prune:0.75+int8",
     "heads:1+int8", "blocks:1+int8", "rounded:4+int4",
 )  # fmt: skip
+
+
+MADE = "quantization"
+"""Key of a graph's metadata: how it was made."""
 
 
 class VariantError(ValueError):
@@ -178,7 +185,29 @@ def build_variant(
             export_encoder(model.eval(), plain)
         config = _resolved(variant.quantization, plain, features)
         quantize.quantize_encoder(plain, target, config)
-    return {**quantize.describe(config), **entry}
+    made = {**quantize.describe(config), **entry}
+    _stamp(target, made)
+    return made
+
+
+def _stamp(path: Path, made: Mapping[str, Any]) -> None:
+    model = onnx.load(path)
+    model.metadata_props.add(key=MADE, value=json.dumps(made))
+    onnx.save(model, path)
+
+
+def made_how(path: Path) -> dict[str, Any]:
+    """What `build_variant` has returned for a graph that it wrote.
+
+    Raises:
+        VariantError: another graph.
+    """
+    try:
+        found = {item.key: item.value for item in onnx.load(path).metadata_props}
+        made: dict[str, Any] = json.loads(found[MADE])
+    except Exception:  # protobuf has errors of its own
+        raise VariantError(f"{path}: expected an encoder that `asr-export quantize` has written") from None
+    return made
 
 
 def _resolved(
@@ -203,11 +232,5 @@ def with_encoder(bundle: Bundle, encoder: Path, quantization: Mapping[str, Any],
         BundleError: the bundle does not work with this encoder.
         FileExistsError: `target` is there and is not a bundle.
     """
-    quantized = {part: value for part, value in bundle.manifest.quantization.items() if part != "small_encoder"}
-    return copy_bundle(
-        bundle,
-        target,
-        files={"encoder.onnx": encoder},
-        without=[SMALL_ENCODER],
-        quantization={**quantized, "encoder": dict(quantization)},
-    )
+    quantized = {**bundle.manifest.quantization, "encoder": dict(quantization)}
+    return copy_bundle(bundle, target, files={"encoder.onnx": encoder}, quantization=quantized)

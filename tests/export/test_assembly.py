@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from asr.bundle import SMALL_ENCODER, Bundle  # noqa: E402
+from asr.bundle import Bundle  # noqa: E402
 from asr.errors import OptionError  # noqa: E402
 from export.assembly import NEEDED, Parts, assemble  # noqa: E402
 from export.bundle import copy_bundle  # noqa: E402
@@ -61,16 +61,6 @@ def test_what_is_not_given_is_the_base_s(tiny_bundle, tmp_path):
     changed = {name for name, content in contents(made).items() if content != contents(tiny)[name]}
     assert changed == {"README.md"}
     assert made.manifest.endpoint == tiny.manifest.endpoint
-
-
-def test_another_encoder_takes_the_small_one_with_it(tiny_bundle, tmp_path):
-    tiny, graph = Bundle.open(tiny_bundle), tiny_bundle / "encoder.onnx"
-    both = assemble(tmp_path / "both", Parts(small_encoder=graph), tiny)
-    assert both.manifest.quantization["small_encoder"]["block_size"] == 16
-    assert contents(both)[SMALL_ENCODER] == graph.read_bytes()
-    one = assemble(tmp_path / "one", Parts(encoder=graph), both)
-    assert SMALL_ENCODER not in one.manifest.files
-    assert set(one.manifest.quantization) == {"encoder"}
 
 
 def test_a_language_model_takes_the_other_s_place_with_its_adapters(tmp_path):

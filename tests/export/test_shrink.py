@@ -8,11 +8,12 @@ import pytest
 
 import asr
 from asr.audio import open_audio
-from asr.bundle import SMALL_ENCODER, Bundle
+from asr.bundle import Bundle
 from asr.features import compute_features
 from asr.onnx_encoder import OnnxEncoder
+from export.cli import main
 from export.sensitivity import mean_divergence, stream
-from export.shrink import Shrinking, context_shares, shrink
+from export.shrink import Shrinking, context_shares, shrink, small_encoder
 from lm.backoff import BackoffTrigram, normalized, pair_key
 from lm.lexicon import Lexicon
 from lm.ngram import NgramModel, NgramScorer
@@ -79,38 +80,46 @@ def test_kept_bigrams_and_trigrams_have_their_probabilities(whole, small):
     assert checked > 1000
 
 
-def test_the_encoder_of_fewer_bits_takes_the_others_place(whole, small, tmp_path):
-    lean = shrink(whole, tmp_path / "lean", Shrinking())
+def test_the_encoder_of_fewer_bits_takes_the_others_place(whole, tmp_path):
+    graph = small_encoder(whole)
+    lean = shrink(whole, tmp_path / "lean", Shrinking(encoder=graph))
     same = {name for name, info in lean.manifest.files.items() if whole.manifest.files.get(name) == info}
+    assert lean.manifest.files.keys() == whole.manifest.files.keys()
     assert lean.manifest.files.keys() - same == {"encoder.onnx", "README.md"}
-    assert whole.manifest.files.keys() - lean.manifest.files.keys() == {SMALL_ENCODER}
-    for bundle in (lean, small):
-        assert bundle.manifest.files["encoder.onnx"] == whole.manifest.files[SMALL_ENCODER]
-        assert bundle.manifest.quantization["encoder"]["scheme"] == "int4"
-        assert "small_encoder" not in bundle.manifest.quantization
-    assert (
-        asr.Recognizer(lean.path).transcribe(lean.file(lean.manifest.selftest.audio)).text
-        == whole.manifest.selftest.text
-    )
-    kept = shrink(whole, tmp_path / "kept", Shrinking(small_encoder=False))
-    assert kept.manifest.files["encoder.onnx"] == whole.manifest.files["encoder.onnx"]
-    assert SMALL_ENCODER not in kept.manifest.files
-    assert "small_encoder" not in kept.manifest.quantization
-    assert lean.manifest.domains == whole.manifest.domains
-    again = shrink(lean, tmp_path / "again", Shrinking(ngram_bytes=1_500_000, neural_share=0.75))  # no smaller one now
-    assert again.manifest.neural_share == 0.75
-    assert {name: info.neural_share for name, info in again.manifest.domains.items()} == {
-        "assistant": 0.9, "dictation": 0.75,
-    }  # fmt: skip
+    assert lean.file("encoder.onnx").read_bytes() == graph.read_bytes()
+    assert lean.manifest.quantization["encoder"]["scheme"] == "int4"
+    assert "an encoder of fewer bits" in lean.file("README.md").read_text()
+    heard = asr.Recognizer(lean.path).transcribe(lean.file(lean.manifest.selftest.audio)).text
+    assert heard == whole.manifest.selftest.text
+    assert small_encoder(lean) is None
+    again = shrink(lean, tmp_path / "again", Shrinking(ngram_bytes=1_500_000, neural_share=0.95))
+    assert again.manifest.neural_share == 0.95
+    assert {info.neural_share for info in again.manifest.domains.values()} == {0.95}
     assert again.manifest.files["encoder.onnx"] == lean.manifest.files["encoder.onnx"]
     assert again.manifest.files["ngram.bin"].bytes <= 1_500_000
     assert again.manifest.quantization["encoder"] == lean.manifest.quantization["encoder"]
 
 
+def test_an_encoder_that_quantize_has_not_written(whole, tmp_path):
+    for graph in (whole.file("encoder.onnx"), whole.file("ngram.bin")):
+        with pytest.raises(ValueError, match="expected an encoder that `asr-export quantize` has written"):
+            shrink(whole, tmp_path / "none", Shrinking(encoder=graph))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_takes_it_by_default(whole, tmp_path, capsys):
+    assert main(["shrink", "--out", str(tmp_path / "lean")]) == 0
+    assert main(["shrink", "--whole-encoder", "--neural-share", "0.95", "--out", str(tmp_path / "kept")]) == 0
+    assert "encoder.onnx" in capsys.readouterr().out
+    lean, kept = (Bundle.open(tmp_path / name).manifest for name in ("lean", "kept"))
+    assert lean.files["encoder.onnx"].bytes <= 2_500_000
+    assert kept.files["encoder.onnx"] == whole.manifest.files["encoder.onnx"]
+    assert kept.neural_share == 0.95
+
+
 def test_both_encoders_say_nearly_the_same(whole):
     features = compute_features(np.concatenate(list(open_audio(whole.file(whole.manifest.selftest.audio)).blocks())))
-    found = [stream(OnnxEncoder(whole.file(name)), features) for name in ("encoder.onnx", SMALL_ENCODER)]
-    assert whole.file(SMALL_ENCODER).stat().st_size <= 2_500_000
+    found = [stream(OnnxEncoder(path), features) for path in (whole.file("encoder.onnx"), small_encoder(whole))]
     assert 1e-4 < mean_divergence(found[:1], found[1:]) < 0.15
 
 

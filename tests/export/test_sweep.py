@@ -114,7 +114,8 @@ def test_sweep_measures_once_and_goes_on(small_sweep, monkeypatch):
     plain, int8 = result["rows"]
     assert (plain["kl_nats"], plain["phoneme_edits"]) == (0, 0)
     assert 0 < int8["kl_nats"] < 0.01
-    assert int8["bytes"] < plain["bytes"] == plain_graph().stat().st_size
+    assert int8["bytes"] < plain["bytes"]
+    assert 0 <= plain["bytes"] - plain_graph().stat().st_size < 300  # how it was made is in it
     assert plain["words"] == 4
     assert all(row["rtf"] > 0 and row["time_ratio"] > 0 for row in result["rows"])
     assert result["variants"]["int8"]["scheme"] == "int8"
