@@ -210,7 +210,7 @@ def _train(args: argparse.Namespace, recipe: Recipe) -> None:
     losses = [f"loss_{name}" for name in recipe.model.applications]
     draw_curves(args.run_folder, args.run_folder / "curves.png", losses=losses, unit="nats a word, sampled")
     if trainer.step >= recipe.optim.steps:
-        say(f"wrote {finish_run(args.run_folder, recipe.average_last)}")
+        say(f"wrote {finish_run(args.run_folder, recipe.average_last, recipe.embedding_bits)}")
         if recipe.model.form == "adapted":
             write_parts(args.run_folder)
             say(f"wrote {args.run_folder / 'trunk'} and {args.run_folder / 'adapters'}, the same in two kinds of parts")

@@ -1,4 +1,7 @@
-"""Embeddings in a few bits, as the runtime has them: groups of a row's numbers that share a scale."""
+"""Embeddings in a few bits, as the runtime has them: groups of a row's numbers that share a scale.
+
+What is rounded once stays as it is when rounded again.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +23,13 @@ def group_size(dim: int) -> int:
 def fit_groups(groups: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     """Whole numbers of some bits (N, G, S) and scales (N, G, 1), of sixteen bits, whose product is near `groups`.
 
-    Of ten clippings of a group's largest number, the one with the smallest squared error gives its scale.
+    Of some clippings of a group's largest number, the one with the smallest squared error gives its scale.
     """
     high = 2 ** (bits - 1) - 1
+    exact = [high / k for k in (*range(1, high), high + 1)]  # where the largest is k steps of what was rounded before
     largest = groups.abs().amax(2, keepdim=True).clamp(min=_LEAST)
     best, scale, error = groups, largest, torch.full_like(largest, torch.inf)
-    for share in torch.linspace(0.55, 1.0, _CLIPPINGS).tolist():
+    for share in (*torch.linspace(0.55, 1.0, _CLIPPINGS).tolist(), *exact):
         tried = (largest * (share / high)).half().float()
         steps = torch.round(groups / tried).clamp(-high - 1, high)
         squares = (steps * tried - groups).square().sum(2, keepdim=True)

@@ -132,10 +132,8 @@ class Trainer:
         """Perplexity and log Z on the dev text of each application."""
         trained, bits = self.trained, self._recipe.embedding_bits
         if bits:
-            model = copy.deepcopy(self._model)
-            with torch.no_grad():
-                model.embedding.copy_(rounded(model.embedding, bits, group_size(model.config.dim)))
-            trained = replace(trained, model=model)
+            trained = replace(trained, model=copy.deepcopy(self._model))
+            round_embedding(trained.model, bits)
         return measure_dev(trained, self._store, self._recipe.dev_utterances)
 
     def _train_step(self, batch: Batch) -> dict[str, float]:
@@ -187,6 +185,12 @@ def _body(model: LanguageModel) -> torch.nn.Module:
     return torch.nn.ModuleList([model.networks, model.adapters, *([model.gate] if model.gate is not None else [])])
 
 
+@torch.no_grad()
+def round_embedding(model: LanguageModel, bits: int) -> None:
+    """Round a model's embeddings in place."""
+    model.embedding.copy_(rounded(model.embedding, bits, group_size(model.config.dim)))
+
+
 def measure_dev(trained: TrainedModel, store: TokenStore, limit: int | None = None) -> dict[str, float]:
     """Perplexity and log Z of every dev text of `store`, of `limit` utterances each."""
     figures: dict[str, float] = {}
@@ -202,9 +206,11 @@ def measure_dev(trained: TrainedModel, store: TokenStore, limit: int | None = No
     return figures
 
 
-def finish_run(run: Path, n: int) -> Path:
-    """Average the last `n` checkpoints of a run into `run/final`."""
+def finish_run(run: Path, n: int, embedding_bits: int = 0) -> Path:
+    """Average the last `n` checkpoints of a run into `run/final`; with `embedding_bits`, its embeddings are rounded."""
     checkpoints = [Checkpoint(folder) for folder in sorted(run.glob("step-*"))[-n:]]
     mean, step = average(checkpoints), checkpoints[-1].step
+    if embedding_bits:
+        round_embedding(mean.model, embedding_bits)
     replace_folder(run / "final", lambda folder: write_checkpoint(folder, mean, step))
     return run / "final"

@@ -158,6 +158,17 @@ def test_training_with_the_embeddings_that_the_runtime_has(tmp_path, store):
     seen, unseen = measure_rounded(knowing), measure_rounded(blind)
     assert seen == pytest.approx(measured)
     assert all(seen[f"dev_{name}"] < unseen[f"dev_{name}"] for name in MODEL.applications)
+    knowing.save()
+    final = Checkpoint(finish_run(tmp_path / "knowing", 1, bits)).read()
+    assert torch.equal(final.model.embedding, knowing.trained.model.embedding)  # rounded above, and again in saving
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+def test_what_is_rounded_stays_as_it_is(bits):
+    values = torch.randn(50, 64, generator=torch.Generator().manual_seed(bits)) * torch.logspace(-2, 2, 50)[:, None]
+    once = rounded(values, bits, 32)
+    assert torch.equal(rounded(once, bits, 32), once)
+    assert (once - values).abs().max() < 100 * 2.0 ** (3 - bits)
 
 
 @pytest.mark.parametrize("bits", [1, 9, -4])
