@@ -221,7 +221,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         words = compare_words(
             model, _share(by_corpus, args.graph_clips), Path(folder), top=args.top, max_bigrams=args.max_bigrams
         )
-    result = {"schema": 1, "kind": "sherpa", **describe(["sherpa", *argv]), "phonemes": phonemes, "words": words}
+    about = describe(list(argv)) | {"command": " ".join(["python -m benchmarks.sherpa", *argv])}
+    result = {"schema": 1, "kind": "sherpa", **about, "phonemes": phonemes, "words": words}
     args.out.write_text(json.dumps(result, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     print(f"greedy phonemes: {phonemes['equal']} of {phonemes['clips']} clips equal")
     print(f"our own with jitter: {phonemes['equal_with_jitter']} equal")
