@@ -201,7 +201,10 @@ def made_how(path: Path) -> dict[str, Any]:
 
     Raises:
         VariantError: another graph.
+        FileNotFoundError: no such file.
     """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
     try:
         found = {item.key: item.value for item in onnx.load(path).metadata_props}
         made: dict[str, Any] = json.loads(found[MADE])

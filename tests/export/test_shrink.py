@@ -104,6 +104,8 @@ def test_an_encoder_that_quantize_has_not_written(whole, tmp_path):
     for graph in (whole.file("encoder.onnx"), whole.file("ngram.bin")):
         with pytest.raises(ValueError, match="expected an encoder that `asr-export quantize` has written"):
             shrink(whole, tmp_path / "none", Shrinking(encoder=graph))
+    with pytest.raises(FileNotFoundError, match="nowhere.onnx"):
+        shrink(whole, tmp_path / "none", Shrinking(encoder=tmp_path / "nowhere.onnx"))
     assert not list(tmp_path.iterdir())
 
 
