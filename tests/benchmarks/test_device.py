@@ -48,7 +48,7 @@ def sheet(**bundle):
         "bytes": {"encoder": 2_000_000, "other": 1_000_000, "total": 3_000_000},
         "start": {"import_s": 0.1, "recognizer_s": 0.2, "cpu_s": 0.3}, "memory": memory, "chunks": chunks,
         "two_threads": None, "emission": {"rows": emission_rows(320, 480.0, 900.0)},
-        "ratios": {"time.engine/calibration": 2.0, "memory.steady_above_empty_bytes": 100.0, "bytes.bundle": 1000.0},
+        "ratios": {"time.engine/calibration": 2.0, "memory.steady_anonymous_bytes": 100.0, "bytes.bundle": 1000.0},
     }  # fmt: skip
     system = {"mode": "streamed", "rtf": 0.03, "clip": {"n": 2, "p50_ms": 5.0, "p90_ms": 6.0, "max_ms": 6.0},
               "load_s": 0.2, "load_cpu_s": 0.1, "model_bytes": 20_000_000, "peak_rss_bytes": 120_000_000}  # fmt: skip
